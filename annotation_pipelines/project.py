@@ -97,7 +97,8 @@ class RecordColumns(Part):
         default=None, description="The column with the event time; required when partitions are by time."
     )
     time_format: Text | None = Field(
-        default=None, description="How to read the event time where it is text and not ISO 8601 (strftime codes)."
+        default=None,
+        description="How to read the event time where it is text and not ISO 8601 (strftime codes).",
     )
     gold: Text | None = Field(default=None, description="The column with the label that people gave, if any.")
     attributes: list[NonEmpty] | None = Field(
@@ -154,7 +155,8 @@ class Partitions(Part):
 
     every: Literal["hour", "day", "week", "month", "none"] = "none"
     start: Day | None = Field(
-        default=None, description="The first day. Weeks begin on Monday: a later day moves back to its Monday."
+        default=None,
+        description="The first day. Weeks begin on Monday: a later day moves back to its Monday.",
     )
     end: Day | None = Field(default=None, description="The day after the last one; default: open.")
     timezone: NonEmpty = Field(
@@ -171,9 +173,7 @@ class Partitions(Part):
         try:
             ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(
-                f"expected an IANA time zone such as Europe/Berlin or UTC, found {zone!r}"
-            ) from None
+            raise ValueError(f"expected an IANA time zone such as Europe/Berlin or UTC, found {zone!r}") from None
         return zone
 
     @model_validator(mode="after")
@@ -185,35 +185,37 @@ class Partitions(Part):
         return self
 
 
+def _names_and_descriptions(labels: object) -> object:
+    if isinstance(labels, list):
+        names = [_text_only(name) for name in labels]
+        if len(set(map(str, names))) != len(names):
+            raise ValueError("a label is listed twice")
+        labels = {name: name for name in names}
+    if not isinstance(labels, dict):
+        raise ValueError(f"expected label: description pairs, or a list of labels, found {labels!r}")
+    for name, text in labels.items():
+        _text_only(name)
+        if isinstance(name, str) and (not name.strip() or name != name.strip()):
+            raise ValueError(f"a label is blank or has blanks around it: {name!r}")
+        if text is None:
+            raise ValueError(f"label {name!r} has no description: write one, or list the labels as [a, b]")
+    if len(labels) < 2:
+        raise ValueError(f"expected two labels or more, found {len(labels)}")
+    if ABSTAIN in labels:
+        raise ValueError(f"{ABSTAIN!r} is reserved: set abstain: true instead")
+    return labels
+
+
 class Classification(Part):
     """One label for each record, out of a closed set."""
 
-    labels: dict[Text, Text]
+    labels: Annotated[
+        dict[Text, Text],
+        BeforeValidator(_names_and_descriptions, json_schema_input_type=dict[str, str] | list[str]),
+    ] = Field(description="Label to description, or a list of labels. The annotator reads the descriptions.")
     abstain: StrictBool = Field(
         default=False, description='Whether the annotator may answer "abstain" instead of guessing.'
     )
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _names_and_descriptions(cls, labels: object) -> object:
-        if isinstance(labels, list):
-            names = [_text_only(name) for name in labels]
-            if len(set(map(str, names))) != len(names):
-                raise ValueError("a label is listed twice")
-            labels = {name: name for name in names}
-        if not isinstance(labels, dict):
-            raise ValueError(f"expected label: description pairs, or a list of labels, found {labels!r}")
-        for name, text in labels.items():
-            _text_only(name)
-            if isinstance(name, str) and (not name.strip() or name != name.strip()):
-                raise ValueError(f"a label is blank or has blanks around it: {name!r}")
-            if text is None:
-                raise ValueError(f"label {name!r} has no description: write one, or list the labels as [a, b]")
-        if len(labels) < 2:
-            raise ValueError(f"expected two labels or more, found {len(labels)}")
-        if ABSTAIN in labels:
-            raise ValueError(f"{ABSTAIN!r} is reserved: set abstain: true instead")
-        return labels
 
     @property
     def names(self) -> list[str]:
@@ -235,7 +237,10 @@ class EmbeddedAnnotator(Part):
 
     neighbours: int = Field(default=15, ge=1, description="How many of the nearest demonstrations vote.")
     demonstration_weight: float = Field(
-        default=0.5, ge=0, le=1, description="The share of the demonstrations' vote against the descriptions'."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="The share of the demonstrations' vote against the descriptions'.",
     )
 
 
@@ -251,11 +256,10 @@ class OpenAIAnnotator(Part):
 
     model: NonEmpty
     base_url: Text | None = Field(
-        default=None, description="The endpoint; default: what the SDK takes (OPENAI_BASE_URL, or OpenAI's own)."
+        default=None,
+        description="The endpoint; default: what the SDK takes (OPENAI_BASE_URL, or OpenAI's own).",
     )
-    api_key_env: NonEmpty = Field(
-        default="OPENAI_API_KEY", description="The environment variable that holds the key."
-    )
+    api_key_env: NonEmpty = Field(default="OPENAI_API_KEY", description="The environment variable that holds the key.")
     temperature: float | None = Field(default=0.0, ge=0, le=2)
     max_tokens: int = Field(default=256, ge=1)
     seed: int | None = None
@@ -271,24 +275,21 @@ class OpenAIAnnotator(Part):
     extra_body: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
 
 
+def _bare_annotator(value: object) -> object:
+    return {value: {}} if isinstance(value, str) else value
+
+
 class Annotator(Part):
     """Who annotates: exactly one of embedded, openai."""
 
     embedded: EmbeddedAnnotator | None = None
     openai: OpenAIAnnotator | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_name(cls, value: object) -> object:
-        return {value: {}} if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _one_kind(self) -> Annotator:
         found = [k for k in ("embedded", "openai") if getattr(self, k) is not None]
         if len(found) != 1:
-            raise ValueError(
-                f"expected exactly one of embedded, openai, found {' and '.join(found) or 'neither'}"
-            )
+            raise ValueError(f"expected exactly one of embedded, openai, found {' and '.join(found) or 'neither'}")
         return self
 
 
@@ -296,9 +297,7 @@ class Demonstrations(Part):
     """Gold records that are shown to the annotator. They are never used for evaluation."""
 
     pool: int = Field(default=100, ge=1, description="How many gold records are set aside as demonstrations.")
-    per_prompt: int = Field(
-        default=5, ge=0, description="How many of the nearest go into a prompt, nearest last."
-    )
+    per_prompt: int = Field(default=5, ge=0, description="How many of the nearest go into a prompt, nearest last.")
     seed: int = Field(default=0, description="Changing it draws another pool.")
 
 
@@ -371,7 +370,8 @@ class Evaluation(Part):
     parquet: NonEmpty | list[NonEmpty] | None = None
     jsonl: NonEmpty | list[NonEmpty] | None = None
     teacher: StrictBool = Field(
-        default=True, description="Whether the annotator labels the held-out records too, to stand beside the student."
+        default=True,
+        description="Whether the annotator labels the held-out records too, to stand beside the student.",
     )
 
     @model_validator(mode="after")
@@ -397,6 +397,10 @@ class Distillation(Part):
     seed: int = 0
 
 
+def _bare_cron(value: object) -> object:
+    return {"cron": value} if isinstance(value, str) else value
+
+
 class Schedule(Part):
     """When the nightly refresh runs."""
 
@@ -405,11 +409,6 @@ class Schedule(Part):
     enabled: StrictBool = Field(
         default=False, description="Whether it runs from the start; otherwise it is switched on in the UI."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_cron(cls, value: object) -> object:
-        return {"cron": value} if isinstance(value, str) else value
 
     @field_validator("cron")
     @classmethod
@@ -433,8 +432,8 @@ class Declaration(Part):
     guideline: Text = Field(
         default="", description="How to annotate: a Markdown file beside defs.yaml, or the text itself."
     )
-    annotators: list[Annotator] = Field(
-        default_factory=lambda: [Annotator(embedded=EmbeddedAnnotator())], min_length=1, max_length=1
+    annotators: list[Annotated[Annotator, BeforeValidator(_bare_annotator, json_schema_input_type=Annotator | str)]] = (
+        Field(default_factory=lambda: [Annotator(embedded=EmbeddedAnnotator())], min_length=1, max_length=1)
     )
     demonstrations: Demonstrations | None = None
     human_labels: Text | None = Field(
@@ -446,7 +445,9 @@ class Declaration(Part):
     quality: Quality = Quality()
     evaluation: Evaluation | None = None
     distillation: Distillation = Distillation()
-    schedule: Schedule | None = None
+    schedule: Annotated[Schedule | None, BeforeValidator(_bare_cron, json_schema_input_type=Schedule | str | None)] = (
+        None
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Declaration:
@@ -526,9 +527,7 @@ def load_project(file: Path) -> Project:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise DeclarationError(
-            f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where
-        ) from None
+        raise DeclarationError(f"not valid YAML: {getattr(error, 'problem', None) or error}", where=where) from None
     if not isinstance(document, dict) or not isinstance(document.get("attributes"), dict):
         raise DeclarationError(
             "expected the keys type and attributes",

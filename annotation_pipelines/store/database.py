@@ -114,9 +114,7 @@ class Store:
         """Add rows, replacing those with the same key."""
         self._insert(con, "INSERT OR REPLACE", table, frame)
 
-    def replace(
-        self, con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, **where: str
-    ) -> None:
+    def replace(self, con: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, **where: str) -> None:
         """Put rows in the place of all rows for which the given columns have the given values."""
         condition = " AND ".join(f'"{column}" = ?' for column in where) or "true"
         con.execute(f"DELETE FROM {TABLES[table].name} WHERE {condition}", list(where.values()))
@@ -132,7 +130,8 @@ class Store:
     ) -> None:
         """Keep the counts of a stage's latest run on a partition."""
         con.execute(
-            "INSERT OR REPLACE INTO stage_runs (stage, partition_key, facts, finished_at, run_id) VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO stage_runs (stage, partition_key, facts, finished_at, run_id) "
+            "VALUES (?, ?, ?, ?, ?)",
             [stage, partition_key, json.dumps(dict(facts)), datetime.now(UTC), run_id],
         )
 
@@ -159,9 +158,9 @@ class Store:
             self.home.mkdir(parents=True, exist_ok=True)
             lock = FileLock(f"{self.path}.lock")
             _acquire(lock, self._holder_file, wait)
-        except PermissionError as error:
+        except OSError as error:
             raise StoreError(
-                f"cannot be written: {error.strerror}", where=self.home, todo="Make the folder writable"
+                f"cannot be written: {error.strerror}", where=self.home, todo="Make the folder writable, and run again"
             ) from None
         try:
             con = self._connect(wait)
@@ -244,9 +243,7 @@ def _duckdb_holder(message: str) -> str | None:
     """The process that DuckDB names when it cannot lock the file, or None when the trouble is another."""
     if "Could not set lock" not in message and "Conflicting lock" not in message:
         return None
-    found = re.search(r"Conflicting lock is held in (.+?)\.? See also", message) or re.search(
-        r"\(PID (\d+)\)", message
-    )
+    found = re.search(r"Conflicting lock is held in (.+?)\.? See also", message) or re.search(r"\(PID (\d+)\)", message)
     return found.group(1) if found else "another process"
 
 

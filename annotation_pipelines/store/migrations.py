@@ -54,7 +54,8 @@ def migrate(con: duckdb.DuckDBPyConnection, where: object) -> int:
     if version == len(MIGRATIONS):
         return 0
     con.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ)"
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ)"
     )
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
         migration(con)

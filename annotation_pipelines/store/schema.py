@@ -113,9 +113,7 @@ LLM_CALLS = Table(
     "the ledger: every reply an annotator ever gave, raw, and every error; rows are never changed or removed",
     (
         _required("call_id", "VARCHAR", "unique id of the call"),
-        _required(
-            "request_key", "VARCHAR", "hash of everything that could change the answer, the endpoint included"
-        ),
+        _required("request_key", "VARCHAR", "hash of everything that could change the answer, the endpoint included"),
         _RECORD,
         _HASH,
         _required("annotator", "VARCHAR", "who was asked"),

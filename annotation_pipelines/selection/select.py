@@ -1,0 +1,89 @@
+"""Write which records of a partition go to the annotator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import polars as pl
+
+from annotation_pipelines.project import Project
+from annotation_pipelines.selection.acquisition import choose
+from annotation_pipelines.store.database import Store
+from annotation_pipelines.store.records import live_records
+
+STATES = ("selected", "waiting", "gold")
+
+
+def select_records(store: Store, project: Project, partition_key: str, *, run_id: str | None = None) -> dict[str, int]:
+    """Choose the records of a partition and keep the choice.
+
+    Records that people labelled for use in prompts or in training are `gold` and not asked about.
+
+    Returns:
+        How many live records are selected, waiting and gold; they sum to the live records.
+    """
+    selection = project.declaration.selection
+    live = live_records(store, partition_key)
+    known = store.query("SELECT record_id FROM human_labels WHERE role IN ('demonstration', 'training')")["record_id"]
+    earlier = store.query(
+        """
+        SELECT record_id, s.strategy, s.score, s.selected_at FROM selected_records s JOIN records r USING (record_id)
+        WHERE s.state = 'selected' AND r.partition_key = ?
+        """,
+        [partition_key],
+    )
+    gold = live.filter(pl.col("record_id").is_in(known.implode()))
+    candidates = live.filter(~pl.col("record_id").is_in(known.implode()))
+    probabilities = None
+    if selection.strategy == "least_confidence":
+        probabilities = _champion_probabilities(store, project, candidates)
+    chosen = choose(
+        candidates,
+        already_selected=earlier["record_id"],
+        strategy=selection.strategy,
+        budget=selection.per_partition,
+        probabilities=probabilities,
+        seed=selection.seed,
+    )
+    now = datetime.now(UTC)
+    kept = earlier.select("record_id", "selected_at", kept_strategy="strategy", kept_score="score")
+    rows = (
+        pl.concat(
+            [
+                chosen.select("record_id", "state", "strategy", "score"),
+                gold.select(
+                    "record_id",
+                    pl.lit("gold").alias("state"),
+                    pl.lit("people").alias("strategy"),
+                    pl.lit(None, dtype=pl.Float64).alias("score"),
+                ),
+            ]
+        )
+        .join(kept, on="record_id", how="left")
+        .join(live.select("record_id", "content_hash", "partition_key"), on="record_id")
+        .select(
+            "record_id",
+            "content_hash",
+            "partition_key",
+            "state",
+            pl.when(pl.col("state") == "selected")
+            .then(pl.coalesce("kept_strategy", "strategy"))
+            .otherwise("strategy")
+            .alias("strategy"),
+            pl.when(pl.col("selected_at").is_null()).then("score").otherwise("kept_score").alias("score"),
+            pl.col("selected_at").fill_null(now),
+        )
+    )
+    counts = Counter(rows["state"].to_list())
+    facts = {state: counts[state] for state in STATES}
+    with store.transaction() as con:
+        store.replace(con, "selected_records", rows, partition_key=partition_key)
+        store.record_stage(con, "selected_records", partition_key, facts, run_id)
+    return facts
+
+
+def _champion_probabilities(store: Store, project: Project, candidates: pl.DataFrame) -> pl.DataFrame | None:
+    from annotation_pipelines.distillation.prediction import champion_probabilities
+
+    return champion_probabilities(store, project, candidates)

@@ -1,0 +1,75 @@
+"""The state of a project in a few figures, read from its store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotation_pipelines.project import Project
+from annotation_pipelines.quality.agreement import teacher_accuracy
+from annotation_pipelines.store.database import Store
+
+
+@dataclass(frozen=True)
+class Status:
+    """Figures of a project; None where there is nothing to measure yet.
+
+    Attributes:
+        cost_usd: What all calls ever made cost; None where a price is unknown.
+    """
+
+    records: int
+    labelled: int
+    trusted: int
+    human: int
+    calls: int
+    cost_usd: float | None
+    teacher_accuracy: float | None
+    teacher_records: int
+    student_accuracy: float | None
+    student_records: int
+    champion: str | None
+    predictions: int
+    failing_checks: int
+    database: Path
+    report: Path
+
+
+def project_status(project: Project, store: Store) -> Status:
+    """Read the figures in one short transaction."""
+    with store.transaction() as con:
+
+        def one(sql: str) -> tuple[object, ...]:
+            return con.execute(sql).fetchone() or ()
+
+        records = one("SELECT count(*) FROM records WHERE deleted_at IS NULL")[0]
+        labelled = one("SELECT count(*) FROM llm_labels WHERE state = 'labelled' AND partition_key <> 'held_out'")[0]
+        trusted = one("SELECT count(*) FROM trusted_labels")[0]
+        human = one("SELECT count(*) FROM human_labels")[0]
+        calls, priced, cost = one(
+            "SELECT count(*), count(cost_usd), sum(cost_usd) FROM llm_calls WHERE status <> 'error'"
+        )
+        student = one(
+            "SELECT value, records, version FROM models LEFT JOIN model_evaluation ON model_version = version "
+            "AND metric = 'accuracy' AND split = 'evaluation' WHERE status = 'champion'"
+        ) or (None, None, None)
+        predictions = one("SELECT count(*) FROM predictions")[0]
+        failing = one("SELECT count(*) FROM validation_results WHERE NOT success")[0]
+    teacher = teacher_accuracy(store, None)
+    return Status(
+        records=int(str(records)),
+        labelled=int(str(labelled)),
+        trusted=int(str(trusted)),
+        human=int(str(human)),
+        calls=int(str(calls)),
+        cost_usd=float(str(cost or 0)) if priced == calls else None,
+        teacher_accuracy=teacher.value if teacher.records else None,
+        teacher_records=teacher.records,
+        student_accuracy=None if student[0] is None else float(str(student[0])),
+        student_records=int(str(student[1] or 0)),
+        champion=None if student[2] is None else str(student[2]),
+        predictions=int(str(predictions)),
+        failing_checks=int(str(failing)),
+        database=store.path,
+        report=store.home / "reports" / "quality_report.html",
+    )
