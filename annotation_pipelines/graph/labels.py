@@ -173,10 +173,7 @@ def validation_results(builder: StageBuilder) -> dg.AssetsDefinition:
         "that is not met stops the partition before `trusted_labels`.",
         deps=["llm_labels"],
         kinds={"great-expectations", "duckdb"},
-        version=[
-            declaration_part.model_dump()
-            for declaration_part in (builder.project.declaration.quality, builder.project.declaration.task)
-        ],
+        version=[builder.project.declaration.quality, builder.project.declaration.task],
         checks=[
             builder.check("validation_results", e.check_name, e.description, blocking=e.blocking) for e in declared
         ],

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, time
+from typing import Any
 
 import dagster as dg
 
+from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Partitions
 
 
 def partitions_definition(partitions: Partitions) -> dg.PartitionsDefinition[str] | None:
-    """Dagster's definition of the declared partitions; None without any. Weeks begin on Monday."""
+    """Dagster's definition of the declared partitions; None without any. Its keys are those of `Calendar`."""
     if partitions.every == "none":
         return None
-    assert partitions.start
-    common = {
+    calendar = Calendar(partitions)
+    assert calendar.first_day
+    bounds: dict[str, Any] = {
+        "start_date": datetime.combine(calendar.first_day, time()),
+        "end_date": datetime.combine(calendar.end_day, time()) if calendar.end_day else None,
         "timezone": partitions.timezone,
         "end_offset": 1 if partitions.include_current else 0,
-        "end_date": datetime(*partitions.end.timetuple()[:3]) if partitions.end else None,
     }
-    start = partitions.start
     match partitions.every:
         case "hour":
-            return dg.HourlyPartitionsDefinition(start_date=datetime(*start.timetuple()[:3]), **common)
+            return dg.HourlyPartitionsDefinition(**bounds)
         case "day":
-            return dg.DailyPartitionsDefinition(start_date=datetime(*start.timetuple()[:3]), **common)
+            return dg.DailyPartitionsDefinition(**bounds)
         case "week":
-            monday = start - timedelta(days=start.weekday())
-            return dg.WeeklyPartitionsDefinition(start_date=datetime(*monday.timetuple()[:3]), day_offset=1, **common)
+            return dg.WeeklyPartitionsDefinition(day_offset=1, **bounds)
         case "month":
-            return dg.MonthlyPartitionsDefinition(start_date=datetime(start.year, start.month, 1), **common)
+            return dg.MonthlyPartitionsDefinition(**bounds)

@@ -1,0 +1,1 @@
+"""Where records come from: files, databases, Python; and what people labelled."""

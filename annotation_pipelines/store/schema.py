@@ -78,7 +78,7 @@ REJECTED_RECORDS = Table(
     "rejected_records",
     "rows of the source that did not become records, with the reason",
     (
-        _PARTITION,
+        _required("partition_key", "VARCHAR", "the Dagster partition; '' for rows that belong to none"),
         Column("record_id", "VARCHAR", "its id, if it had one"),
         _required(
             "reason",

@@ -1,0 +1,227 @@
+"""A chat completions endpoint that misbehaves on request, over real HTTP.
+
+    with MockEndpoint(lambda call: error(429) if call.number == 0 else answer("yes")) as mock:
+        ...
+        assert len(mock.calls) == 2
+
+For benchmarks it also runs as a process of its own: `python -m tests.mock_endpoint --latency-ms 50` prints its URL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from aiohttp import web
+
+from annotation_pipelines.annotators.prompts import unfence
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that arrived.
+
+    Attributes:
+        number: 0 for the first.
+        arrived: Seconds of a monotonic clock.
+        text: The record in its last message, unfenced where it is fenced.
+        attempt: 0 for the first request with this text.
+    """
+
+    number: int
+    arrived: float
+    text: str
+    attempt: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Act:
+    """What the endpoint does with a request; `billed` where a provider would charge for it."""
+
+    status: int = 200
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    manner: Literal["reply", "hang", "reset", "cut", "drip"] = "reply"
+    billed: bool = False
+
+
+Behaviour = Callable[[Call], Act]
+
+
+def completion(
+    content: str | None,
+    *,
+    finish: str = "stop",
+    refusal: str | None = None,
+    usage: tuple[int, int] | None = (100, 10),
+) -> Act:
+    """A chat completion with this content."""
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    document: dict[str, Any] = {
+        "id": "chatcmpl-mock",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "mock",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+    }
+    if usage:
+        document["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
+    return Act(body=json.dumps(document), billed=True)
+
+
+def answer(label: str, confidence: float | None = 0.9) -> Act:
+    """A good answer."""
+    return completion(json.dumps({"label": label, **({} if confidence is None else {"confidence": confidence})}))
+
+
+def error(
+    status: int,
+    message: str = "no",
+    *,
+    code: str | None = None,
+    param: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Act:
+    """An error as OpenAI words it."""
+    document = {"error": {"message": message, "type": "mock_error", "param": param, "code": code}}
+    return Act(status, json.dumps(document), headers or {})
+
+
+def raw(body: str, status: int = 200) -> Act:
+    """Any body."""
+    return Act(status, body, billed=status == 200)
+
+
+def hang() -> Act:
+    """Never answers."""
+    return Act(manner="hang")
+
+
+def reset() -> Act:
+    """Breaks the connection."""
+    return Act(manner="reset")
+
+
+def cut(label: str) -> Act:
+    """A good answer of which half arrives."""
+    return Act(body=answer(label).body, manner="cut", billed=True)
+
+
+def drip(label: str) -> Act:
+    """A good answer, a byte every twentieth of a second."""
+    return Act(body=answer(label).body, manner="drip", billed=True)
+
+
+class MockEndpoint:
+    """Serves in a thread, on a free port of this machine.
+
+    Attributes:
+        url: The base URL.
+        calls: Every request, in order of arrival.
+        billed: The texts whose answers a provider would have charged for, in order.
+        peak: The most requests that were in flight at once.
+    """
+
+    def __init__(
+        self, behave: Behaviour = lambda call: answer("agrees"), *, latency: float = 0.0, port: int = 0
+    ) -> None:
+        self.behave, self.latency, self._port = behave, latency, port
+        self.url = ""
+        self.calls: list[Call] = []
+        self.billed: list[str] = []
+        self.in_flight = self.peak = 0
+        self._attempts: Counter[str] = Counter()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mock endpoint", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self.serve())
+
+    async def serve(self) -> None:
+        """Serve until stopped."""
+        application = web.Application(client_max_size=64 * 2**20)
+        application.router.add_post("/v1/chat/completions", self._complete)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.05)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        content = body["messages"][-1]["content"]
+        text = unfence(content)
+        text = content if text is None else text
+        call = Call(len(self.calls), time.monotonic(), text, self._attempts[text], body, dict(request.headers))
+        self._attempts[text] += 1
+        self.calls.append(call)
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            act = self.behave(call)
+            if self.latency:
+                await asyncio.sleep(self.latency)
+            if act.billed:
+                self.billed.append(text)
+            return await self._perform(request, act)
+        finally:
+            self.in_flight -= 1
+
+    async def _perform(self, request: web.Request, act: Act) -> web.StreamResponse:
+        if act.manner == "reply":
+            headers = {"Content-Type": "application/json", **act.headers}
+            return web.Response(status=act.status, body=act.body.encode(), headers=headers)
+        if act.manner == "hang":
+            await asyncio.Event().wait()
+        response = web.StreamResponse(
+            headers={"Content-Length": str(len(act.body)), "Content-Type": "application/json"}
+        )
+        if act.manner in ("cut", "drip"):
+            await response.prepare(request)
+        if act.manner == "cut":
+            await response.write(act.body[: len(act.body) // 2].encode())
+        if act.manner == "drip":
+            for byte in act.body.encode():
+                await response.write(bytes([byte]))
+                await asyncio.sleep(0.05)
+        if request.transport:
+            request.transport.abort()
+        return response
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--latency-ms", type=float, default=0)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--label", default="agrees")
+    options = parser.parse_args()
+    good = answer(options.label)
+    with MockEndpoint(lambda call: good, latency=options.latency_ms / 1000, port=options.port) as mock:
+        print(mock.url, flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
