@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import dagster as dg
 
 from annotation_pipelines.graph.stage import Outcome, Stage, StageBuilder, numbers, sample
 from annotation_pipelines.store.records import live_records
+
+_INGESTED = ("rows", "new", "changed", "updated", "moved", "restored", "deleted", "unchanged")
 
 
 def raw_records(builder: StageBuilder) -> dg.AssetsDefinition:
@@ -16,14 +20,15 @@ def raw_records(builder: StageBuilder) -> dg.AssetsDefinition:
         from annotation_pipelines.sources.ingest import ingest
 
         counts = ingest(stage.store, stage.project, stage.partition_key, run_id=stage.run_id)
-        rejected = sum(counts.rejected.values())
+        reasons = dict(Counter(counts.rejected) + Counter(counts.unplaced))
+        rejected = sum(reasons.values())
         records = live_records(stage.store, stage.partition_key)
         return Outcome(
             {
                 "dagster/partition_row_count": len(records),
-                **numbers(vars(counts), "rows", "new", "changed", "moved", "restored", "deleted", "unchanged"),
+                **numbers(vars(counts), *_INGESTED),
                 "rejected": rejected,
-                "rejected_by_reason": dict(counts.rejected),
+                "rejected_by_reason": reasons,
                 "sample": sample(records.select("record_id", "event_time", "content", "gold")),
             },
             [
@@ -32,7 +37,7 @@ def raw_records(builder: StageBuilder) -> dg.AssetsDefinition:
                     asset_key=builder.key("raw_records"),
                     passed=rejected == 0,
                     severity=dg.AssetCheckSeverity.WARN,
-                    metadata={"rejected": rejected, "by_reason": dict(counts.rejected)},
+                    metadata={"rejected": rejected, "by_reason": reasons},
                 )
             ],
         )
@@ -97,7 +102,7 @@ def human_labels(builder: StageBuilder) -> dg.AssetsDefinition:
     def body(stage: Stage) -> Outcome:
         from annotation_pipelines.sources.gold import gather_human_labels
 
-        counts = gather_human_labels(stage.store, stage.project)
+        counts = gather_human_labels(stage.store, stage.project, run_id=stage.run_id)
         wanted = declaration.demonstrations.pool if declaration.demonstrations else 0
         there = counts.roles["demonstration"]
         rows = stage.store.query("SELECT record_id, role, label, content FROM human_labels ORDER BY role, record_id")
@@ -148,8 +153,9 @@ def selected_records(builder: StageBuilder) -> dg.AssetsDefinition:
 
         counts = select_records(stage.store, stage.project, stage.partition_key, run_id=stage.run_id)
         rows = stage.store.query(
-            "SELECT record_id, s.state, strategy, score, content "
-            "FROM selected_records s JOIN records USING (record_id) WHERE s.partition_key = ? ORDER BY score DESC NULLS LAST, record_id LIMIT 10",
+            "SELECT record_id, s.state, strategy, score, content FROM selected_records s "
+            "JOIN records USING (record_id) WHERE s.partition_key = ? "
+            "ORDER BY score DESC NULLS LAST, record_id LIMIT 10",
             [stage.partition_key],
         )
         return Outcome({"dagster/partition_row_count": sum(counts.values()), **counts, "sample": sample(rows)})

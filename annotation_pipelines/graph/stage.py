@@ -39,7 +39,7 @@ class Stage:
     @property
     def partition_key(self) -> str:
         """The partition, or 'all' where there are none."""
-        return self.context.partition_key if self.context.has_partition_key else UNPARTITIONED
+        return str(self.context.partition_key) if self.context.has_partition_key else UNPARTITIONED
 
     @property
     def run_id(self) -> str:

@@ -99,7 +99,8 @@ class Store:
         for name, frame in frames.items():
             con.register(name, frame.to_arrow())
         try:
-            return con.sql(sql, params=params).pl()
+            result: pl.DataFrame = con.sql(sql, params=params).pl()
+            return result
         finally:
             for name in frames:
                 con.unregister(name)
@@ -188,9 +189,7 @@ class Store:
                 continue
             try:
                 con.execute("SET TimeZone = 'UTC'")
-                con.execute("BEGIN")
                 migrate(con, self.path)
-                con.execute("COMMIT")
             except duckdb.Error as error:
                 con.close()
                 raise _unusable(error, self.path) from None

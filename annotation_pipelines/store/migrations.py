@@ -29,17 +29,15 @@ MIGRATIONS: tuple[Migration, ...] = (m001_first_tables,)
 
 def current_version(con: duckdb.DuckDBPyConnection) -> int:
     """The number of the last migration applied; 0 for an empty database."""
-    known = con.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_migrations' AND NOT internal"
-    ).fetchone()
-    if not known or not known[0]:
+    try:
+        row = con.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
+    except duckdb.CatalogException:
         return 0
-    row = con.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()
     return int(row[0]) if row else 0
 
 
 def migrate(con: duckdb.DuckDBPyConnection, where: object) -> int:
-    """Bring an open database up to date, inside the caller's transaction; returns how many migrations were applied.
+    """Bring an open database up to date, all or nothing; returns how many migrations were applied.
 
     Raises:
         StoreTooNew: The database has migrations that this package does not know.
@@ -53,14 +51,19 @@ def migrate(con: duckdb.DuckDBPyConnection, where: object) -> int:
         )
     if version == len(MIGRATIONS):
         return 0
-    con.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations "
-        "(version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ)"
-    )
-    for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
-        migration(con)
+    con.execute("BEGIN")
+    try:
         con.execute(
-            "INSERT INTO schema_migrations VALUES (?, ?, ?)",
-            [number, migration.__name__, datetime.now(UTC)],
+            "CREATE TABLE IF NOT EXISTS schema_migrations "
+            "(version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ)"
         )
+        for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+            migration(con)
+            con.execute(
+                "INSERT INTO schema_migrations VALUES (?, ?, ?)", [number, migration.__name__, datetime.now(UTC)]
+            )
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+    con.execute("COMMIT")
     return len(MIGRATIONS) - version
