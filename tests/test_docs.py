@@ -14,7 +14,7 @@ import yaml
 from annotation_pipelines import reference
 from annotation_pipelines.cli import cli
 from annotation_pipelines.project import COMPONENT_TYPE, Declaration, load_project
-from annotation_pipelines.quality.expectations import expectations_for
+from annotation_pipelines.quality.expectations import COLUMNS, expectations_for, generated
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.vectors import VectorStore
 
@@ -159,6 +159,19 @@ def test_commands_and_their_options_exist() -> None:
     assert found > 5
 
 
+def test_every_command_is_documented() -> None:
+    named = " ".join(line for _, line in code())
+    for command in cli.commands:
+        assert f"annotation-pipelines {command}" in named, command
+
+
+def test_every_check_and_every_column_for_expectations_is_documented() -> None:
+    text = read(ROOT / "docs" / "quality.md")
+    checks = [expectation.check_name for expectation in generated(Declaration.model_validate(MINIMAL))]
+    for name in (*checks, *COLUMNS):
+        assert f"`{name}`" in text, name
+
+
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), re.MULTILINE))
     named = {(page, name) for page, line in code() for name in re.findall(r"^(?:\$ )?make ([a-z]+)", line)}
@@ -169,15 +182,17 @@ def test_make_targets_exist() -> None:
 def test_files_of_the_project_that_are_named_exist() -> None:
     for page, line in code():
         for path in re.findall(r"\b((?:annotation_pipelines|assets|benchmarks|tests|docs)/[\w./-]*\w)", line):
-            if not re.search(r"/(?:NAME|first_project|messages|shop)\b", path):
+            if not re.search(r"/(?:NAME|PROJECT|first_project|messages)\b", path):
                 assert (ROOT / path).exists(), f"{page}: {path}"
 
 
-def test_environment_variables_that_are_named_exist() -> None:
+def test_environment_variables_exist_and_are_documented() -> None:
     package = "".join(read(file) for file in (ROOT / "annotation_pipelines").rglob("*.py"))
+    known = set(re.findall(r"ANNOTATION_PIPELINES_[A-Z_]+", package))
     for page in PAGES:
-        for name in re.findall(r"ANNOTATION_PIPELINES_\w+", read(page)):
-            assert name in package, f"{page.name}: {name}"
+        assert set(re.findall(r"ANNOTATION_PIPELINES_[A-Z_]+", read(page))) <= known, page.name
+    documented = read(ROOT / "docs" / "operating.md")
+    assert {name for name in known if name not in documented} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -231,7 +231,7 @@ def mixed_probabilities(
 
 def _directions(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    directions: Vectors = vectors / np.where(lengths > 0, lengths, 1).astype(np.float32)
+    directions: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return directions
 
 

@@ -138,18 +138,26 @@ class VectorStore:
         The view names the files by absolute path: after the folder was moved it answers again once any shard was
         written. It never keeps the database from being opened.
         """
+        name = "regexp_extract(filename, '([^/\\\\]+)\\.parquet$', 1)"
         files = _glob_literal(self.folder.resolve())
-        con.execute(f"CREATE OR REPLACE VIEW {VIEW} AS {_EMPTY_VIEW}")
-        if any(self.folder.glob("*.parquet")):
-            name = "regexp_extract(filename, '([^/\\\\]+)\\.parquet$', 1)"
-            try:
-                con.execute(
-                    f"CREATE OR REPLACE VIEW {VIEW} AS SELECT url_decode({name}) AS partition_key, "
-                    f"content_hash, vector FROM read_parquet({files}, filename = true)"
-                )
-            except duckdb.Error as error:
-                # DuckDB looks into one file here. A damaged one is written anew soon; the view can wait for that.
-                _warn(self.folder, str(error).splitlines()[0])
+        rows = (
+            f"SELECT url_decode({name}) AS partition_key, content_hash, vector "
+            f"FROM read_parquet({files}, filename = true)"
+        )
+        con.execute(f"CREATE OR REPLACE VIEW {VIEW} AS {rows if self._readable(rows) else _EMPTY_VIEW}")
+
+    def _readable(self, rows: str) -> bool:
+        """Whether DuckDB can make a view of it; tried elsewhere, since an error would end the caller's transaction."""
+        if not any(self.folder.glob("*.parquet")):
+            return False
+        try:
+            with duckdb.connect() as con:
+                con.execute(f"CREATE VIEW {VIEW} AS {rows}")
+        except duckdb.Error as error:
+            # DuckDB looks into one file here. A damaged one is written anew soon; the view can wait for that.
+            _warn(self.folder, str(error).splitlines()[0])
+            return False
+        return True
 
     @contextmanager
     def _writing(self, shard: str) -> Iterator[None]:

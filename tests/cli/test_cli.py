@@ -79,7 +79,7 @@ class TestANewWorkspace:
             "no partition 2019-01-01; partitions are every week: 2020-03-16 to 2020-03-30",
         ),
         (["export", "shop", "labels.xlsx"], "expected a file ending in .csv, .jsonl, .parquet"),
-        (["predict", "shop"], "model"),
+        (["predict", "shop"], "there is no champion"),
         (["replay", "nowhere.csv"], "nowhere.csv"),
         (["fly"], "No such command 'fly'"),
     ],
