@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE = 1
 export GX_ANALYTICS_ENABLED = false
 
-.PHONY: demo test check ui bench lock clean
+.PHONY: demo test check ui bench docs lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -32,7 +32,11 @@ ui: .venv/installed
 	$(BIN)/annotation-pipelines ui
 
 bench: .venv/installed
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+# Print the two references again: docs/declaration.md and docs/tables.md.
+docs: .venv/installed
+	$(BIN)/python -m annotation_pipelines.reference docs
 
 # Resolve the dependencies anew and write requirements.lock: exact versions and hashes, no addresses; torch and the
 # CUDA packages it brings are left out, since its builds differ by machine. LOCK_OPTIONS may hold constraints.
@@ -43,5 +47,6 @@ lock: .venv/installed
 		| awk '/^[a-z]/ {keep = !/^(cuda-|nvidia-|triton==)/} keep' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
+# The environment and the caches. What was labelled (storage/, .dagster/) stays: it was paid for.
 clean:
-	rm -rf .venv storage .dagster/storage .dagster/history .dagster/schedules .dagster/logs
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist

@@ -19,7 +19,6 @@ import click
 from annotation_pipelines.errors import AnnotationPipelinesError
 
 if TYPE_CHECKING:
-
     from annotation_pipelines.project import Project
     from annotation_pipelines.status import Status
     from annotation_pipelines.store.database import Store
@@ -230,7 +229,7 @@ def _print_status(project: Project, store: Store) -> None:
 
 def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
     def accuracy(value: float | None, records: int, of: str) -> str:
-        return "not measured: no gold" if value is None else f"{value:.3f} on {records:,} {of}"
+        return "not measured: no gold besides demonstrations" if value is None else f"{value:.3f} on {records:,} {of}"
 
     cost = "unknown (no price declared)" if status.cost_usd is None else f"${status.cost_usd:,.4f}"
     return [
@@ -244,7 +243,7 @@ def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
         ),
         ("predictions", f"{status.predictions:,} by {status.champion or 'no model yet'}"),
         ("cost", f"{cost} for {status.calls:,} calls"),
-        ("failing checks", f"{status.failing_checks:,}"),
+        ("failing expectations", f"{status.failing_expectations:,}"),
         ("database", str(status.database)),
         ("report", str(status.report)),
     ]

@@ -1,32 +1,16 @@
-"""AnnotationProject: one declaration becomes assets, checks, jobs, a schedule and a sensor."""
+"""AnnotationProject: the Dagster component that turns one declaration into a project's definitions."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import BaseModel
 
-from annotation_pipelines.graph import labels, models, records, refresh
-from annotation_pipelines.graph.partitions import partitions_definition
-from annotation_pipelines.graph.stage import StageBuilder
+from annotation_pipelines.graph.project import project_definitions
 from annotation_pipelines.project import Declaration, Project
 from annotation_pipelines.scaffolding import write_project
 from annotation_pipelines.workspace import Workspace
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-PARTITIONED = (
-    "raw_records",
-    "embeddings",
-    "selected_records",
-    "llm_labels",
-    "validation_results",
-    "trusted_labels",
-)
-UNPARTITIONED_BELOW = ("distilled_model", "model_evaluation", "predictions", "quality_report")
 
 
 class AnnotationProjectScaffolder(dg.Scaffolder[BaseModel]):
@@ -59,87 +43,3 @@ class AnnotationProject(dg.Component):
         """The project's definitions."""
         project = Project(self.folder.name, self.folder, self.declaration)
         return project_definitions(project, Workspace(Path(context.project_root)))
-
-
-def project_definitions(project: Project, workspace: Workspace) -> dg.Definitions:
-    """Everything Dagster knows of one project."""
-    partitions_def = partitions_definition(project.declaration.partitions)
-    builder = StageBuilder(project, workspace, partitions_def)
-    assets = [
-        records.raw_records(builder),
-        records.embeddings(builder),
-        records.human_labels(builder),
-        records.selected_records(builder),
-        labels.llm_labels(builder),
-        labels.validation_results(builder),
-        labels.trusted_labels(builder),
-        models.distilled_model(builder),
-        models.model_evaluation(builder),
-        models.predictions(builder),
-        models.quality_report(builder),
-    ]
-    backfill = _job(
-        builder,
-        "backfill",
-        ("human_labels", *PARTITIONED),
-        "Ingest, embed, select, label, validate and publish one partition. Launch a backfill from here to do many.",
-        partitions_def,
-    )
-    retrain = _job(
-        builder,
-        "retrain",
-        ("human_labels", *UNPARTITIONED_BELOW),
-        "Train, evaluate, predict and report, over all partitions.",
-    )
-    predict = _job(
-        builder,
-        "predict",
-        ("predictions", "quality_report"),
-        "Predict with the champion and report, without training.",
-    )
-    refresh_job = refresh.refresh_job(builder)
-    sensor = refresh.refresh_sensor(
-        builder,
-        label_job=f"{project.name}_backfill",
-        retrain_job=f"{project.name}_retrain",
-        jobs=[backfill, retrain],
-    )
-    return dg.Definitions(
-        assets=assets,
-        jobs=[refresh_job, backfill, retrain, predict],
-        schedules=_schedules(project, refresh_job),
-        sensors=[sensor],
-    )
-
-
-def _job(
-    builder: StageBuilder,
-    name: str,
-    stages: tuple[str, ...],
-    description: str,
-    partitions_def: dg.PartitionsDefinition[str] | None = None,
-) -> UnresolvedAssetJobDefinition:
-    return dg.define_asset_job(
-        f"{builder.project.name}_{name}",
-        dg.AssetSelection.assets(*(builder.key(stage) for stage in stages)),
-        description=description,
-        partitions_def=partitions_def,
-        executor_def=dg.in_process_executor,
-        tags={"annotation_pipelines/project": builder.project.name},
-    )
-
-
-def _schedules(project: Project, refresh_job: dg.JobDefinition) -> list[dg.ScheduleDefinition]:
-    schedule = project.declaration.schedule
-    if schedule is None:
-        return []
-    return [
-        dg.ScheduleDefinition(
-            name=f"{project.name}_nightly",
-            job=refresh_job,
-            cron_schedule=schedule.cron,
-            execution_timezone=schedule.timezone or project.declaration.partitions.timezone,
-            description="Refresh: ingest, label what is new or stale, retrain, evaluate, predict, report.",
-            default_status=dg.DefaultScheduleStatus.RUNNING if schedule.enabled else dg.DefaultScheduleStatus.STOPPED,
-        )
-    ]

@@ -21,6 +21,9 @@ defs_module = "assets"
 code_location_target_module = "annotation_pipelines.definitions"
 registry_modules = ["annotation_pipelines"]
 code_location_name = "annotation_pipelines"
+
+[tool.dg.cli.telemetry]
+enabled = false
 """
 
 _WORKSPACE = """\

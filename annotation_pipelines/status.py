@@ -30,7 +30,7 @@ class Status:
     student_records: int
     champion: str | None
     predictions: int
-    failing_checks: int
+    failing_expectations: int
     database: Path
     report: Path
 
@@ -69,7 +69,7 @@ def project_status(project: Project, store: Store) -> Status:
         student_records=int(str(student[1] or 0)),
         champion=None if student[2] is None else str(student[2]),
         predictions=int(str(predictions)),
-        failing_checks=int(str(failing)),
+        failing_expectations=int(str(failing)),
         database=store.path,
         report=store.home / "reports" / "quality_report.html",
     )

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from annotation_pipelines.errors import WorkspaceError
 from annotation_pipelines.workspace import Workspace
+
+# A shell that starts programs in the background has them ignore interrupts, and dagster dev would inherit that.
+_DAGSTER_DEV = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from dagster._cli import main
+sys.argv[0] = "dagster"
+main()
+"""
 
 
 def open_ui(workspace: Workspace, port: int, pages_port: int) -> int:
@@ -24,22 +34,30 @@ def open_ui(workspace: Workspace, port: int, pages_port: int) -> int:
     environment.setdefault("DAGSTER_HOME", str(workspace.dagster_home))
     environment.setdefault("ANNOTATION_PIPELINES_PAGES_URL", f"http://127.0.0.1:{pages_port}")
     Path(environment["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
-    try:
-        pages = serving_pages(workspace.storage, port=pages_port)
-        with pages as url:
-            sys.stderr.write(f"reports and Data Docs: {url}\nDagster UI: http://127.0.0.1:{port}\n")
-            return _dagster_dev(workspace, port, environment)
-    except OSError as error:
-        raise WorkspaceError(
-            f"port {pages_port} cannot be used: {error.strerror or error}",
-            todo="Choose another with --pages-port",
-        ) from None
+    _require_free(port, "--port")
+    _require_free(pages_port, "--pages-port")
+    with serving_pages(workspace.storage, port=pages_port) as url:
+        sys.stderr.write(f"reports and Data Docs: {url}\nDagster UI: http://127.0.0.1:{port}\n")
+        return _dagster_dev(workspace, port, environment)
+
+
+def _require_free(port: int, option: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise WorkspaceError(
+                f"port {port} cannot be used: {error.strerror}", todo=f"Choose another with {option}"
+            ) from None
 
 
 def _dagster_dev(workspace: Workspace, port: int, environment: dict[str, str]) -> int:
-    """dagster dev in a process of its own, with default signal handlers: an interrupt then stops it in seconds."""
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-p", str(port)]
-    with subprocess.Popen(command, cwd=workspace.root, env=environment) as process:
+    """dagster dev in a session of its own, so that one interrupt reaches it once, from here."""
+    command = [sys.executable, "-c", _DAGSTER_DEV, "dev", "-w", "workspace.yaml", "-p", str(port)]
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.default_int_handler)
+    with subprocess.Popen(command, cwd=workspace.root, env=environment, start_new_session=True) as process:
         while True:
             try:
                 return process.wait()

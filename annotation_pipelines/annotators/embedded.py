@@ -93,12 +93,17 @@ class EmbeddedAnnotator:
             }
         )
         self._fingerprint = digest(
-            {"answer": self._answer_key, "guideline": guideline, "schema": task.schema(confidence=True)}
+            {
+                "answer": self._answer_key,
+                "guideline": guideline,
+                "schema": task.schema(confidence=True),
+                "parser": task.parser_version,
+            }
         )
 
     @property
     def fingerprint(self) -> str:
-        """Hash of task, guideline, settings, encoder and demonstrations."""
+        """Hash of task, guideline, settings, encoder, demonstrations and parser."""
         return self._fingerprint
 
     def requests(self, records: pl.DataFrame) -> list[Request]:

@@ -62,6 +62,7 @@ class OpenAIAnnotator:
         self._fingerprint = digest(
             {
                 "prompt": prompts.PROMPT_VERSION,
+                "parser": task.parser_version,
                 "endpoint": self._url,
                 "system": self._system,
                 "parameters": self._parameters,
@@ -83,7 +84,7 @@ class OpenAIAnnotator:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the prompt's fixed part (task, guideline), parameters, endpoint and demonstrations."""
+        """Hash of the prompt's fixed part (task, guideline), parameters, endpoint, demonstrations and parser."""
         return self._fingerprint
 
     def requests(self, records: pl.DataFrame) -> list[Request]:

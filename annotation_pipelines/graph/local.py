@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
-from annotation_pipelines.component import project_definitions
 from annotation_pipelines.errors import AnnotationPipelinesError, WorkspaceError
+from annotation_pipelines.graph.project import PARTITIONED, project_definitions
 from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.schema import UNPARTITIONED
@@ -69,7 +70,13 @@ def dagster_instance(workspace: Workspace) -> Iterator[dg.DagsterInstance]:
     """The workspace's Dagster instance: DAGSTER_HOME, or `.dagster/` in the workspace."""
     home = os.environ.setdefault("DAGSTER_HOME", str(workspace.dagster_home))
     Path(home).mkdir(parents=True, exist_ok=True)
-    with dg.DagsterInstance.get() as instance:
+    with FileLock(Path(home) / ".first_use.lock"):
+        # Dagster makes its SQLite files on first use, and two processes that do so at once fail.
+        instance = dg.DagsterInstance.get()
+        instance.get_runs_count()
+        instance.event_log_storage.get_maximum_record_id()
+        instance.all_instigator_state()
+    with instance:
         yield instance
 
 
@@ -91,8 +98,10 @@ def run_partitions(
     job = project_definitions(project, workspace).resolve_job_def(f"{project.name}_backfill")
     _end_orphans(instance, project)
     summary = RunSummary()
-    for key in partitions:
-        result = _execute(job, instance, project, None if key == UNPARTITIONED else key)
+    for number, key in enumerate(partitions):
+        # human_labels is the same for all partitions: the first run gathers it.
+        stages = [dg.AssetKey([project.name, stage]) for stage in PARTITIONED] if number else None
+        result = _execute(job, instance, project, None if key == UNPARTITIONED else key, stages)
         if result.success:
             summary.done.append(key)
         elif failed := _failed_blocking_checks(result):
@@ -116,11 +125,16 @@ def run_job(project: Project, workspace: Workspace, instance: dg.DagsterInstance
 
 
 def _execute(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, project: Project, partition: str | None
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    project: Project,
+    partition: str | None,
+    stages: Sequence[dg.AssetKey] | None = None,
 ) -> dg.ExecuteInProcessResult:
     return job.execute_in_process(
         instance=instance,
         partition_key=partition,
+        asset_selection=stages,
         raise_on_error=False,
         run_config=_QUIET,
         tags={

@@ -5,7 +5,7 @@ into one labelling run a partition, as many at a time as the deployment allows, 
 have ended. Run keys make each of these happen once, whatever is restarted in between.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,9 +88,12 @@ def refresh_job(builder: StageBuilder) -> dg.JobDefinition:
     return job
 
 
-def refresh_sensor(builder: StageBuilder, *, label_job: str, retrain_job: str, jobs: list[Any]) -> dg.SensorDefinition:
+def refresh_sensor(
+    builder: StageBuilder, *, label_job: str, label_stages: Sequence[str], retrain_job: str, jobs: list[Any]
+) -> dg.SensorDefinition:
     """Launch what refresh runs have planned."""
     project = builder.project
+    stages = [builder.key(stage) for stage in label_stages]
 
     @dg.sensor(
         name=f"{project.name}_refresh_sensor",
@@ -118,15 +121,18 @@ def refresh_sensor(builder: StageBuilder, *, label_job: str, retrain_job: str, j
                 [refresh.run_id],
             )["partition_key"]
             for step in next_steps(refresh.run_id, planned, launched):
-                requests.append(_request(step, label_job, retrain_job))
+                requests.append(_request(step, label_job, stages, retrain_job))
         return dg.SensorResult(run_requests=requests)
 
     return launch
 
 
-def _request(step: Step, label_job: str, retrain_job: str) -> dg.RunRequest:
+def _request(step: Step, label_job: str, stages: list[dg.AssetKey], retrain_job: str) -> dg.RunRequest:
+    """The run of a step; a labelling run leaves human_labels out: the refresh that planned it has gathered them."""
     tags = {REFRESH_TAG: step.refresh_id, PARTITION_TAG: step.partition_key or RETRAIN}
     if step.partition_key is None:
         return dg.RunRequest(run_key=step.run_key, job_name=retrain_job, tags=tags)
     partition = None if step.partition_key == UNPARTITIONED else step.partition_key
-    return dg.RunRequest(run_key=step.run_key, job_name=label_job, partition_key=partition, tags=tags)
+    return dg.RunRequest(
+        run_key=step.run_key, job_name=label_job, partition_key=partition, asset_selection=stages, tags=tags
+    )

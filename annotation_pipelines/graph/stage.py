@@ -44,7 +44,7 @@ class Stage:
     @property
     def run_id(self) -> str:
         """The Dagster run."""
-        return self.context.run_id
+        return str(self.context.run_id)
 
     def progress(self, what: str) -> Progress:
         """Progress of a piece of work, into the event log and to listeners."""

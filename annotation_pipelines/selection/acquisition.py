@@ -61,12 +61,12 @@ def choose(
     probabilities: pl.DataFrame | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """Choose records up to a budget; a choice stands, so that nothing paid for is dropped for something dearer.
+    """Choose records up to a budget; a choice stands, so that nothing paid for is dropped for something newer.
 
     Args:
         records: The candidates: record_id.
-        already_selected: Ids chosen before. Those among the candidates stay selected and count against the budget,
-            even where there are more of them than it allows.
+        already_selected: Ids chosen before. Those among the candidates stay selected and count against the budget;
+            where it has become too small for them, the best of them stay.
         budget: How many may be selected; None for all.
         probabilities: The champion's record_id and confidence (the probability of its label), for least_confidence;
             None without a champion: the choice is random then, and says so. A record without one goes first.
@@ -85,13 +85,12 @@ def choose(
     if scores is None:
         strategy, scores = "random", draw
     kept = records["record_id"].is_in(pl.Series(list(already_selected), dtype=pl.String).implode()).to_numpy()
-    selected = kept.copy()
+    selected = np.zeros(records.height, dtype=bool)
     if budget is None:
         selected[:] = True
     else:
-        order = np.lexsort((-draw, -scores))
-        order = order[~kept[order]]
-        selected[order[: max(0, budget - int(kept.sum()))]] = True
+        order = np.lexsort((-draw, -scores, ~kept))
+        selected[order[:budget]] = True
     return pl.DataFrame(
         {
             "record_id": records["record_id"],

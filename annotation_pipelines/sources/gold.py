@@ -34,6 +34,11 @@ ROLES = ("demonstration", "training", "evaluation", "monitor")
 _SEED_FACT = "demonstration_seed"
 
 
+_NO_RECORDS = pl.DataFrame(
+    schema={"record_id": pl.String, "content_hash": pl.String, "content": pl.String, "gold": pl.String}
+)
+
+
 @dataclass(frozen=True)
 class HumanLabelCounts:
     """What people labelled.
@@ -81,7 +86,8 @@ def gather_human_labels(store: Store, project: Project, run_id: str | None = Non
     declaration = project.declaration
     # Roles hold for every record, whether its partition exists yet or not: so no calendar here.
     calendar = Calendar(Partitions(timezone=declaration.partitions.timezone))
-    source = read_records(project, None, calendar).records
+    labelled_by_people = declaration.source.gold or declaration.human_labels
+    source = read_records(project, None, calendar).records if labelled_by_people else _NO_RECORDS
     held_out, held_out_rejected = _read_held_out(project, calendar)
     given = SCHEMA.to_frame(eager=True)
     if declaration.human_labels:

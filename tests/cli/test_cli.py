@@ -38,7 +38,7 @@ class TestANewWorkspace:
     def test_runs_from_records_to_a_report(self, first_workspace: Path) -> None:
         shown = ap(first_workspace, "status", "first_project").stdout
         assert "records           21" in shown
-        assert "15 by the annotator, 6 by people" in shown
+        assert "15 by the annotator, 12 by people" in shown
         assert (first_workspace / "storage" / "first_project" / "reports" / "quality_report.html").exists()
 
     def test_says_where_it_stands_and_costs_nothing_to_run_again(self, first_workspace: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from annotation_pipelines.component import PARTITIONED, UNPARTITIONED_BELOW, project_definitions
+from annotation_pipelines.graph.project import PARTITIONED, UNPARTITIONED_BELOW, project_definitions
 from annotation_pipelines.workspace import Workspace
 from tests.workspaces import ROOT, Fixture, declaration, ml_records
 

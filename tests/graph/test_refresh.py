@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotation_pipelines.annotators.refresh import plan
-from annotation_pipelines.component import project_definitions
 from annotation_pipelines.graph.local import run_partitions
+from annotation_pipelines.graph.project import project_definitions
 from annotation_pipelines.graph.refresh import PARTITION_TAG, REFRESH_TAG, RETRAIN, next_steps
 from tests.mock_endpoint import MockEndpoint, answer
 from tests.workspaces import Fixture, declaration, ml_records, openai_annotator

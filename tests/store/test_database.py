@@ -199,5 +199,5 @@ def test_a_person_can_read_the_tables_with_plain_duckdb(store: Store) -> None:
 
 def test_a_wait_that_is_not_a_number_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNOTATION_PIPELINES_LOCK_WAIT", "soon")
-    with pytest.raises(StoreError, match="ANNOTATION_PIPELINES_LOCK_WAIT.*soon"):
+    with pytest.raises(StoreError, match=r"ANNOTATION_PIPELINES_LOCK_WAIT.*soon"):
         store.query("SELECT 1")

@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_clear_error_and_earlier_replies_are_kept(store: Stor
         with Journal(store.home) as journal:
             journal.append(row("k0"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 40, hard))
-            with pytest.raises(StoreError, match="journal cannot be written.*replies written before are kept"):
+            with pytest.raises(StoreError, match=r"journal cannot be written.*replies written before are kept"):
                 journal.append(row("k1"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
