@@ -253,10 +253,26 @@ def main() -> None:
     """The entry point: our errors in one line and exit code 2."""
     logging.captureWarnings(True)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    code = 0
     try:
         cli()
     except AnnotationPipelinesError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        code = 2
     except BrokenPipeError:
-        sys.exit(1)
+        code = 1
+    except SystemExit as exit:
+        code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    _leave(code)
+
+
+def _leave(code: int) -> None:
+    """End the process with everything said and nothing more: by now all files are closed.
+
+    DuckDB 2.0, loaded beside torch, prints pages about leaked references when the interpreter is taken down in order.
+    """
+    logging.shutdown()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

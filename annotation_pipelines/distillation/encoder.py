@@ -192,7 +192,8 @@ def _precision(precision: Precision, device: str) -> AbstractContextManager[obje
         return nullcontext()
     import torch
 
-    return torch.autocast(device, dtype=torch.bfloat16)
+    autocast: AbstractContextManager[object] = torch.autocast(device, dtype=torch.bfloat16)
+    return autocast
 
 
 def _well_formed(text: str) -> str:

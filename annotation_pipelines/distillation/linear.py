@@ -256,7 +256,7 @@ def _fit(labelled: _Labelled, strength: float) -> tuple[Vectors, Vectors]:
 
 def _threads(rows: int) -> AbstractContextManager[object]:
     """One thread for small matrices: on two busy cores several make each product up to 20 times as slow."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     return nullcontext() if rows > _MANY_ROWS else threadpool_limits(limits=1)
 
