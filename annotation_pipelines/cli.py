@@ -228,19 +228,25 @@ def _print_status(project: Project, store: Store) -> None:
 
 
 def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
-    def accuracy(value: float | None, records: int, of: str) -> str:
-        return "not measured: no gold besides demonstrations" if value is None else f"{value:.3f} on {records:,} {of}"
+    def accuracy(value: float | None, records: int, of: str, missing: str) -> str:
+        return f"not measured: {missing}" if value is None else f"{value:.3f} on {records:,} {of}"
 
-    cost = "unknown (no price declared)" if status.cost_usd is None else f"${status.cost_usd:,.4f}"
+    cost = "unknown (no price declared)" if status.cost_usd is None else f"${status.cost_usd:,.2f}"
+    teacher = accuracy(
+        status.teacher_accuracy, status.teacher_records, "gold records", "no gold besides demonstrations"
+    )
+    student = accuracy(
+        status.student_accuracy,
+        status.student_records,
+        "held-out gold records",
+        "no held-out gold to measure it on" if status.champion else "no model yet",
+    )
     return [
         ("records", f"{status.records:,}"),
         ("labelled", f"{status.labelled:,} by the annotator, {status.human:,} by people"),
         ("trusted", f"{status.trusted:,}"),
-        ("teacher accuracy", accuracy(status.teacher_accuracy, status.teacher_records, "gold records")),
-        (
-            "student accuracy",
-            accuracy(status.student_accuracy, status.student_records, "held-out gold records"),
-        ),
+        ("teacher accuracy", teacher),
+        ("student accuracy", student),
         ("predictions", f"{status.predictions:,} by {status.champion or 'no model yet'}"),
         ("cost", f"{cost} for {status.calls:,} calls"),
         ("failing expectations", f"{status.failing_expectations:,}"),

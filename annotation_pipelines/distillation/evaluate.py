@@ -13,6 +13,7 @@ from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.evaluation import Difference, Metric, difference, measure
 from annotation_pipelines.distillation.prediction import load_model
 from annotation_pipelines.distillation.registry import Model, ModelRegistry
+from annotation_pipelines.distillation.training import trained_on
 from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
@@ -56,7 +57,9 @@ class Evaluation:
         version: The student that was evaluated; None where there is none.
         champion: The champion afterwards.
         decision: What became of the candidate, in words.
-        records: Gold records that the student was measured on.
+        records: Gold records that the student was measured on: those that it was not trained on.
+        left_out: Further gold records that were not compared, because the student or the earlier champion was trained
+            on them.
         metrics: Rows of model_evaluation without the time, of the student, an earlier champion, and the teacher.
         against_teacher: The student's accuracy less the teacher's, on the gold that both labelled.
         against_champion: The candidate's accuracy less the earlier champion's.
@@ -66,6 +69,7 @@ class Evaluation:
     champion: str | None
     decision: str
     records: int
+    left_out: int
     metrics: pl.DataFrame
     against_teacher: Difference | None
     against_champion: Difference | None
@@ -103,6 +107,7 @@ class Evaluation:
             "champion": self.champion,
             "decision": self.decision,
             "records": self.records,
+            "left_out": self.left_out,
             "student_accuracy": self.value(self.version, "accuracy"),
             "student_macro_f1": self.value(self.version, "macro_f1"),
             "teacher_accuracy": self.value(TEACHER, "accuracy"),
@@ -115,9 +120,10 @@ class Evaluation:
 def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str | None = None) -> Evaluation:
     """Measure the candidate (or, without one, the champion) and the teacher, and decide on the candidate.
 
-    The candidate becomes champion unless it is worse than the champion on the same gold: unless the whole 95% interval
-    of the difference of their accuracies (paired bootstrap) lies below 0. Without gold, or where the champion cannot be
-    used any more, it becomes champion and the decision says so.
+    Every student is measured on the gold records that it was not trained on, neither on the record nor on the same
+    text. The candidate becomes champion unless it is worse than the champion on the gold that neither was trained on:
+    unless the whole 95% interval of the difference of their accuracies (paired bootstrap) lies below 0. Without such
+    gold, or where the champion cannot be used any more, it becomes champion and the decision says so.
 
     Raises:
         StoreCorrupted: The candidate's files are missing or damaged.
@@ -132,7 +138,7 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
         teacher = store.frame(con, _TEACHER, {"labels": labels, "annotator": annotator_name(project)})
     candidate, champion = registry.candidate(), registry.champion()
     student = candidate or champion
-    answers: dict[str, list[str]] = {}
+    answers: dict[str, pl.DataFrame] = {}
     if student is not None:
         answers[student.version] = _answers(registry, student, embedder, gold)
     unusable = ""
@@ -142,17 +148,18 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
         except AnnotationPipelinesError as error:
             unusable = f"the champion {champion.version} cannot be used any more: {error.problem}"
             logging.getLogger(__name__).warning("%s", unusable)
-    truth = gold["label"].to_list()
     metrics = [
-        *(row for version, given in answers.items() for row in _rows(version, EVALUATION, truth, given, labels, seed)),
+        *(row for version, own in answers.items() for row in _student_rows(version, own, labels, seed)),
         *(row for split in (EVALUATION, MONITOR) for row in _teacher_rows(teacher, split, labels, seed)),
     ]
     against_champion = None
+    left_out = gold.height - answers[student.version].height if student else 0
     if candidate is not None and champion is not None and champion.version in answers:
-        against_champion = difference(
-            _right(answers[candidate.version], truth), _right(answers[champion.version], truth), seed=seed
-        )
-    decision, promoted = decide(candidate, champion, against_champion, gold.height, unusable)
+        against_champion = _against_champion(answers[candidate.version], answers[champion.version], seed)
+        left_out = gold.height - (against_champion.records if against_champion else 0)
+    decision, promoted = decide(
+        candidate, champion, against_champion, records=gold.height, left_out=left_out, unusable=unusable
+    )
     if candidate is not None:
         (registry.promote if promoted else registry.reject)(candidate.version)
     after = registry.champion()
@@ -160,9 +167,10 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
         version=student.version if student else None,
         champion=after.version if after else None,
         decision=decision,
-        records=gold.height if student else 0,
+        records=answers[student.version].height if student else 0,
+        left_out=left_out,
         metrics=pl.DataFrame(metrics, schema=_METRICS, orient="row"),
-        against_teacher=_against_teacher(gold, answers[student.version], teacher, seed) if student else None,
+        against_teacher=_against_teacher(answers[student.version], teacher, seed) if student else None,
         against_champion=against_champion,
     )
     _keep(store, evaluation, [*answers, TEACHER], run_id)
@@ -170,45 +178,75 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
 
 
 def decide(
-    candidate: Model | None, champion: Model | None, gain: Difference | None, records: int, unusable: str = ""
+    candidate: Model | None,
+    champion: Model | None,
+    gain: Difference | None,
+    *,
+    records: int,
+    left_out: int = 0,
+    unusable: str = "",
 ) -> tuple[str, bool]:
     """What becomes of the candidate: in words, and whether it is promoted.
 
     Args:
         gain: The candidate's accuracy less the champion's; None where they cannot be compared.
         records: Gold records.
+        left_out: Those of them that the candidate or the champion was trained on: they compare nothing.
         unusable: Why the champion could not be measured, if so.
     """
     if candidate is None:
         return ("no new model; the champion stays" if champion else "there is no model to evaluate"), False
     if champion is None:
-        note = "" if records else ", without gold to measure it on"
+        note = "" if records > left_out else ", without gold to measure it on"
         return f"{candidate.version} is promoted: it is the first{note}", True
     if unusable:
         return f"{candidate.version} is promoted: {unusable}", True
     if gain is None:
-        return f"{candidate.version} is promoted without comparison: there is no gold to measure it on", True
+        seen = f"it or {champion.version} was trained on every one of the {left_out} gold records"
+        why = seen if left_out else "there is no gold to measure it on"
+        return f"{candidate.version} is promoted without comparison: {why}", True
     beside = f"{gain} against {champion.version} on {gain.records} records"
+    if left_out:
+        beside = f"{beside} ({left_out} more left out: one of the two was trained on them)"
     if gain.worse:
         return f"{candidate.version} is rejected: {beside}", False
     return f"{candidate.version} is promoted: {beside}", True
 
 
-def _answers(registry: ModelRegistry, model: Model, embedder: Embedder, gold: pl.DataFrame) -> list[str]:
-    labels, _ = load_model(registry, model, embedder).label(gold.select("content_hash", "content"))
-    return labels
+def _answers(registry: ModelRegistry, model: Model, embedder: Embedder, gold: pl.DataFrame) -> pl.DataFrame:
+    """The gold that a model was not trained on, with its answer."""
+    unseen = gold
+    seen = trained_on(registry.folder(model.version))
+    if seen is not None:
+        for known in ("record_id", "content_hash"):
+            unseen = unseen.join(seen, on=known, how="anti", maintain_order="left")
+    labels, _ = load_model(registry, model, embedder).label(unseen.select("content_hash", "content"))
+    return unseen.with_columns(answer=pl.Series(labels, dtype=pl.String))
 
 
 def _right(given: Sequence[str | None], truth: Sequence[str]) -> list[bool]:
     return [a == b for a, b in zip(given, truth, strict=True)]
 
 
-def _against_teacher(gold: pl.DataFrame, answers: list[str], teacher: pl.DataFrame, seed: int) -> Difference | None:
-    both = gold.with_columns(student=pl.Series(answers, dtype=pl.String)).join(
-        teacher.filter(pl.col("role") == EVALUATION), on="record_id", maintain_order="left"
-    )
+def _against_champion(candidate: pl.DataFrame, champion: pl.DataFrame, seed: int) -> Difference | None:
+    both = candidate.join(champion.select("record_id", given="answer"), on="record_id", maintain_order="left")
+    return _difference(both, seed)
+
+
+def _against_teacher(student: pl.DataFrame, teacher: pl.DataFrame, seed: int) -> Difference | None:
+    both = student.join(teacher.filter(pl.col("role") == EVALUATION), on="record_id", maintain_order="left")
+    return _difference(both, seed)
+
+
+def _difference(both: pl.DataFrame, seed: int) -> Difference | None:
+    """Accuracy of `answer` less that of `given`, where `label` is right."""
     truth = both["label"].to_list()
-    return difference(_right(both["student"].to_list(), truth), _right(both["given"].to_list(), truth), seed=seed)
+    return difference(_right(both["answer"].to_list(), truth), _right(both["given"].to_list(), truth), seed=seed)
+
+
+def _student_rows(version: str, answers: pl.DataFrame, labels: list[str], seed: int) -> list[tuple[object, ...]]:
+    truth, given = answers["label"].to_list(), answers["answer"].to_list()
+    return _rows(version, EVALUATION, truth, given, labels, seed)
 
 
 def _teacher_rows(teacher: pl.DataFrame, split: str, labels: list[str], seed: int) -> list[tuple[object, ...]]:

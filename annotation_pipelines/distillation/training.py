@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from annotation_pipelines.store.schema import UNPARTITIONED
 
 METHOD = 1
 """Raised when the same labels would give another model."""
+
+TRAINING_FILE = "training.parquet"
+_TRAINING_COLUMNS = ["record_id", "content_hash", "label", "origin", "weight"]
 
 # A label counts for the content that it was given for. Gold that people brought may stand for texts that the source
 # does not have.
@@ -46,7 +50,7 @@ class TrainingRows:
     """What there is to learn from.
 
     Attributes:
-        rows: content_hash, content, label, origin, weight; in an order that depends on them alone.
+        rows: record_id, content_hash, content, label, origin, weight; in an order that depends on them alone.
         leaked: Labels left out because their record, or a text that reads the same, is held out for evaluation.
         outdated: Labels left out because the record has another content by now, or is gone.
         unknown: Labels left out because the task does not have them.
@@ -63,7 +67,7 @@ class TrainedModel:
     """The student of the present trusted labels.
 
     Attributes:
-        path: The folder with model.safetensors and card.json.
+        path: The folder with model.safetensors, card.json and training.parquet.
         trained: Whether it was trained now; otherwise this version was there.
         status: As in the table models.
     """
@@ -146,7 +150,7 @@ def train(
             "labels": dict(sorted(Counter(found.rows["label"]).items())),
             "seed": config.seed,
         }
-        _write(student, card, folder)
+        _write(student, card, found.rows, folder)
     row = registry.register(
         version,
         student=config.student,
@@ -190,11 +194,32 @@ def training_rows(trusted: pl.DataFrame, evaluation_texts: Iterable[str], labels
     clean = current.filter(~leaks)
     known = clean.filter(pl.col("label").is_in(list(labels)))
     return TrainingRows(
-        known.select("content_hash", "content", "label", "origin", "weight"),
+        known.select("content", *_TRAINING_COLUMNS),
         leaked=int(leaks.sum()),
         outdated=trusted.height - current.height,
         unknown=clean.height - known.height,
     )
+
+
+def trained_on(folder: Path) -> pl.DataFrame | None:
+    """What the model in a folder was trained on: record_id, content_hash, label, origin, weight.
+
+    None where the file is missing: a model that was trained before it was kept.
+
+    Raises:
+        StoreCorrupted: The file is damaged.
+    """
+    path = folder / TRAINING_FILE
+    if not path.exists():
+        return None
+    try:
+        return pl.read_parquet(path.read_bytes(), columns=_TRAINING_COLUMNS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StoreCorrupted(
+            f"what the model was trained on cannot be read ({error.__class__.__name__}: {error})",
+            where=path,
+            todo="Materialize distilled_model and model_evaluation: a damaged model is trained again",
+        ) from None
 
 
 def normalised(text: str) -> str:
@@ -234,18 +259,23 @@ def _load_whole(folder: Path) -> LinearStudent | None:
         return None
     try:
         student, _ = LinearStudent.load(folder)
+        trained_on(folder)
     except StoreCorrupted as error:
         logging.getLogger(__name__).warning("%s; it is trained again now", error.problem)
         return None
     return student
 
 
-def _write(student: LinearStudent, card: dict[str, Any], folder: Path) -> None:
+def _write(student: LinearStudent, card: dict[str, Any], rows: pl.DataFrame, folder: Path) -> None:
     """Write a model beside its place and move it there whole."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True, exist_ok=True)
         student.save(temporary, card)
+        # By way of memory: polars reports a full disk as an error of the format.
+        buffer = BytesIO()
+        rows.select(_TRAINING_COLUMNS).write_parquet(buffer)
+        (temporary / TRAINING_FILE).write_bytes(buffer.getvalue())
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -102,7 +102,6 @@ def _pictures(stage: Stage) -> Metadata:
     counts = dict.fromkeys(labels, 0)
     counts.update(dict(rows.drop_nulls("label")["label"].value_counts().iter_rows()))
     metadata: Metadata = {
-        "sample": sample(rows),
         "label_distribution": dg.MetadataValue.md(
             plots.markdown_image(plots.png(plots.label_distribution(counts)), "label distribution")
         ),
@@ -117,7 +116,7 @@ def _pictures(stage: Stage) -> Metadata:
                 "confusion matrix",
             )
         )
-    return metadata
+    return {**metadata, "sample": sample(rows)}
 
 
 def validation_results(builder: StageBuilder) -> dg.AssetsDefinition:

@@ -127,7 +127,7 @@ def predictions(builder: StageBuilder) -> dg.AssetsDefinition:
         body,
         description="The champion's label and confidence for every record of every partition, annotated or not. Only "
         "records that are new, changed or predicted by an earlier champion are predicted.",
-        deps=["model_evaluation", "distilled_model", "embeddings"],
+        deps=["model_evaluation", "embeddings"],
         kinds={"sentence-transformers", "duckdb"},
         version=builder.project.declaration.distillation,
         partitioned=False,
@@ -155,7 +155,7 @@ def quality_report(builder: StageBuilder) -> dg.AssetsDefinition:
         body,
         description="One self-contained HTML page over all partitions: what was labelled, how far to trust it, what it "
         "cost, and how the student stands beside the teacher.",
-        deps=["predictions", "model_evaluation", "validation_results", "trusted_labels"],
+        deps=["predictions", "model_evaluation", "validation_results"],
         kinds={"html"},
         version=1,
         partitioned=False,

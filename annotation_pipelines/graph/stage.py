@@ -146,7 +146,7 @@ class StageBuilder:
         return metadata
 
 
-def sample(frame: pl.DataFrame, *, rows: int = 10, width: int = 160) -> dg.TableMetadataValue:
+def sample(frame: pl.DataFrame, *, rows: int = 8, width: int = 120) -> dg.TableMetadataValue:
     """The first rows of a frame as a table in the UI, long texts cut."""
     shown = frame.head(rows).with_columns(
         pl.when(pl.col(pl.String).str.len_chars() > width)

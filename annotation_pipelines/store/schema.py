@@ -225,7 +225,12 @@ MODELS = Table(
         _required("silver", "BIGINT", "silver labels trained on"),
         _required("gold", "BIGINT", "gold labels trained on"),
         Column("parent", "VARCHAR", "the champion when it was trained"),
-        _required("path", "VARCHAR", "folder with model.safetensors and card.json, below the project's storage"),
+        _required(
+            "path",
+            "VARCHAR",
+            "folder with model.safetensors, card.json and training.parquet (what it was trained on), below the "
+            "project's storage",
+        ),
         _required("trained_at", "TIMESTAMPTZ", "when"),
         Column("promoted_at", "TIMESTAMPTZ", "when it became champion"),
         _RUN,
@@ -243,7 +248,7 @@ MODEL_EVALUATION = Table(
         Column("value", "DOUBLE", "the metric"),
         Column("lower", "DOUBLE", "lower end of the 95% interval"),
         Column("upper", "DOUBLE", "upper end of the 95% interval"),
-        _required("records", "BIGINT", "gold records it was measured on"),
+        _required("records", "BIGINT", "gold records it was measured on; a student's are those it was not trained on"),
         _required("evaluated_at", "TIMESTAMPTZ", "when"),
     ),
     ("model_version", "split", "metric", "label"),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pytest
 
 from annotation_pipelines.distillation.evaluate import TEACHER, evaluate
 from annotation_pipelines.distillation.registry import ModelRegistry
 from annotation_pipelines.distillation.training import train
+from annotation_pipelines.store.vectors import as_frame
 from tests.distillation.stars import LABELS, Stars
+
+SCATTERED = 10.0
+"""A spread of the vectors at which a student knows by heart what it was trained on, and little else."""
 
 
 def wrong(labels: list[str], share: float) -> list[str]:
@@ -34,6 +39,25 @@ def retrain(stars: Stars, labels_wrong: float) -> str:
     """Another candidate, on labels of which a share is wrong."""
     rows, truth = stars.add(300, seed=stars.known)
     stars.trust(rows, wrong(truth, labels_wrong), weight=1.0)
+    return train(stars.store, stars.project, stars.embedder).version
+
+
+def champion_that_learned(stars: Stars, *, spread: float) -> tuple[str, pl.DataFrame, list[str]]:
+    """A champion, the 60 records it was trained on, and their labels."""
+    rows, truth = stars.add(60, spread=spread)
+    stars.trust(rows, truth)
+    train(stars.store, stars.project, stars.embedder)
+    version = evaluate(stars.store, stars.project, stars.embedder).champion
+    assert version is not None
+    return version, rows, truth
+
+
+def replace_labels(stars: Stars, spread: float) -> str:
+    """A candidate that was trained on none of the labels before."""
+    with stars.store.transaction() as con:
+        con.execute("DELETE FROM trusted_labels")
+    rows, truth = stars.add(60, seed=stars.known, spread=spread)
+    stars.trust(rows, truth)
     return train(stars.store, stars.project, stars.embedder).version
 
 
@@ -150,3 +174,88 @@ def test_gold_for_another_content_measures_nothing(stars: Stars) -> None:
     with stars.store.transaction() as con:
         con.execute("UPDATE llm_labels SET content_hash = 'earlier'")
     assert evaluate(stars.store, stars.project, stars.embedder).metrics.is_empty()
+
+
+def test_a_champion_is_not_measured_on_what_it_was_trained_on(stars: Stars) -> None:
+    champion, rows, truth = champion_that_learned(stars, spread=0.6)
+    stars.hold_out(rows[:10], truth[:10])
+    unseen, unseen_truth = stars.add(30, seed=9)
+    stars.hold_out(unseen, unseen_truth)
+    stars.teach(pl.concat([rows[:10], unseen]), [*truth[:10], *unseen_truth])
+    evaluation = evaluate(stars.store, stars.project, stars.embedder)
+    assert (evaluation.version, evaluation.records, evaluation.left_out) == (champion, 30, 10)
+    measured = dict(
+        stars.store.query(
+            "SELECT model_version, records FROM model_evaluation WHERE metric = 'accuracy' AND split = 'evaluation'"
+        ).iter_rows()
+    )
+    assert measured == {champion: 30, TEACHER: 40}
+    assert evaluation.against_teacher is not None
+    assert evaluation.against_teacher.records == 30
+
+
+def test_what_the_champion_learned_by_heart_does_not_reject_a_candidate(stars: Stars) -> None:
+    champion, rows, truth = champion_that_learned(stars, spread=SCATTERED)
+    stars.hold_out(rows, truth)
+    unseen, unseen_truth = stars.add(30, seed=9, spread=SCATTERED)
+    stars.hold_out(unseen, unseen_truth)
+    candidate = replace_labels(stars, spread=SCATTERED)
+    evaluation = evaluate(stars.store, stars.project, stars.embedder)
+    assert evaluation.against_champion is not None
+    assert evaluation.against_champion.records == 30
+    assert f"against {champion} on 30 records (60 more left out: one of the two was trained on them)" in (
+        evaluation.decision
+    )
+    assert (evaluation.champion, evaluation.records, evaluation.left_out) == (candidate, 90, 60)
+
+
+def test_a_champion_that_does_not_say_what_it_was_trained_on_is_compared_on_all_gold(stars: Stars) -> None:
+    champion, rows, truth = champion_that_learned(stars, spread=SCATTERED)
+    (stars.store.home / "models" / champion / "training.parquet").unlink()
+    stars.hold_out(rows, truth)
+    unseen, unseen_truth = stars.add(30, seed=9, spread=SCATTERED)
+    stars.hold_out(unseen, unseen_truth)
+    candidate = replace_labels(stars, spread=SCATTERED)
+    evaluation = evaluate(stars.store, stars.project, stars.embedder)
+    assert evaluation.against_champion is not None
+    assert (evaluation.against_champion.records, evaluation.left_out) == (90, 0)
+    assert status(stars, candidate) == "rejected"
+    assert "left out" not in evaluation.decision
+
+
+@pytest.mark.parametrize("same", ["record", "text"])
+def test_neither_the_record_nor_the_text_that_a_champion_learned_measures_it(stars: Stars, same: str) -> None:
+    champion, rows, truth = champion_that_learned(stars, spread=0.6)
+    vectors, _ = stars.embedder.cache.lookup(rows["content_hash"].to_list())
+    if same == "record":
+        gold = rows.with_columns(content_hash="later " + pl.col("content_hash"), content="Later " + pl.col("content"))
+        stars.embedder.cache.write("later", as_frame(gold["content_hash"], vectors))
+    else:
+        gold = rows.with_columns(record_id="held out " + pl.col("record_id"))
+    stars.hold_out(gold, truth)
+    evaluation = evaluate(stars.store, stars.project, stars.embedder)
+    assert (evaluation.records, evaluation.left_out) == (0, 60)
+    assert evaluation.value(champion, "accuracy") is None
+
+
+def test_where_every_gold_record_was_trained_on_the_candidate_is_promoted_with_a_note(stars: Stars) -> None:
+    champion, rows, truth = champion_that_learned(stars, spread=SCATTERED)
+    stars.hold_out(rows, truth)
+    candidate = replace_labels(stars, spread=SCATTERED)
+    evaluation = evaluate(stars.store, stars.project, stars.embedder)
+    assert evaluation.champion == candidate
+    assert evaluation.against_champion is None
+    assert evaluation.decision == (
+        f"{candidate} is promoted without comparison: it or {champion} was trained on every one of the 60 gold records"
+    )
+    assert set(evaluation.metrics["model_version"]) == {candidate}
+
+
+def test_gold_that_the_candidate_itself_was_trained_on_is_left_out_too(trained: Stars) -> None:
+    champion = evaluate(trained.store, trained.project, trained.embedder).champion
+    retrain(trained, 0.0)
+    learned = trained.store.query("SELECT * FROM records WHERE record_id = 'r0' OR record_id = 'r200'")
+    trained.hold_out(learned, ["sun", "sun"])
+    evaluation = evaluate(trained.store, trained.project, trained.embedder)
+    assert (evaluation.records, evaluation.left_out) == (90, 2)
+    assert f"against {champion} on 90 records (2 more left out" in evaluation.decision

@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from annotation_pipelines.distillation.embedding import Embedder
-from annotation_pipelines.distillation.training import normalised, train, training_rows
-from annotation_pipelines.errors import TrainingError
+from annotation_pipelines.distillation.training import normalised, train, trained_on, training_rows
+from annotation_pipelines.errors import StoreCorrupted, TrainingError
 from tests.distillation.stars import Stars
 
 
@@ -42,6 +43,23 @@ def test_the_registry_and_the_card_say_what_it_was_trained_on(stars: Stars) -> N
     stage = stars.store.query("SELECT facts FROM stage_runs WHERE stage = 'distilled_model'")["facts"][0]
     assert json.loads(stage)["silver"] == 40
     assert len(model.version) == 12
+
+
+def test_the_labels_it_was_trained_on_are_kept_beside_the_model(stars: Stars) -> None:
+    silver, truth = stars.add(40)
+    stars.trust(silver, truth)
+    gold, gold_truth = stars.add(20, seed=1)
+    stars.trust(gold, gold_truth, origin="gold", weight=1.0)
+    stars.hold_out(silver[:3], truth[:3])
+    model = train(stars.store, stars.project, stars.embedder)
+    kept = trained_on(model.path)
+    trusted = stars.store.query(
+        "SELECT record_id, content_hash, label, origin, weight FROM trusted_labels "
+        "WHERE record_id NOT IN ('r0', 'r1', 'r2') ORDER BY record_id"
+    )
+    assert kept is not None
+    assert_frame_equal(kept.sort("record_id"), trusted)
+    assert sorted(path.name for path in model.path.parent.iterdir()) == [model.version]
 
 
 @pytest.mark.parametrize("change", ["label", "weight", "content", "seed", "one more"])
@@ -86,6 +104,31 @@ def test_a_damaged_model_is_trained_again_and_is_the_same(stars: Stars, caplog: 
     assert again.trained
     assert "trained again" in caplog.text
     assert (again.path / "model.safetensors").read_bytes() == weights
+
+
+def test_a_model_whose_training_labels_are_damaged_is_trained_again(
+    stars: Stars, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows, truth = stars.add(60)
+    stars.trust(rows, truth)
+    kept = train(stars.store, stars.project, stars.embedder).path / "training.parquet"
+    whole = kept.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b""):
+        kept.write_bytes(damaged)
+        with pytest.raises(StoreCorrupted, match="what the model was trained on cannot be read"):
+            trained_on(kept.parent)
+        assert train(stars.store, stars.project, stars.embedder).trained
+        assert "trained again" in caplog.text
+        assert kept.read_bytes() == whole
+
+
+def test_an_older_model_without_its_training_labels_is_taken_as_it_is(stars: Stars) -> None:
+    rows, truth = stars.add(60)
+    stars.trust(rows, truth)
+    model = train(stars.store, stars.project, stars.embedder)
+    (model.path / "training.parquet").unlink()
+    assert trained_on(model.path) is None
+    assert not train(stars.store, stars.project, stars.embedder).trained
 
 
 def test_nothing_held_out_is_learned_from(stars: Stars) -> None:
