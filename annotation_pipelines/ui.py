@@ -12,10 +12,16 @@ from pathlib import Path
 from annotation_pipelines.errors import WorkspaceError
 from annotation_pipelines.workspace import Workspace
 
-# A shell that starts programs in the background has them ignore interrupts, and dagster dev would inherit that.
+# A shell that starts programs in the background has them ignore interrupts, and dagster dev would inherit that. And
+# it must not outlive a killed parent: a daemon that nobody sees would go on launching what schedules ask for.
 _DAGSTER_DEV = """
-import signal, sys
+import os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
+def end_with(parent):
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
 from dagster._cli import main
 sys.argv[0] = "dagster"
 main()

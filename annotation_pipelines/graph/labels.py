@@ -92,6 +92,7 @@ def _pictures(stage: Stage) -> Metadata:
     """A sample of labelled records, the label distribution and, where gold exists, the confusion matrix."""
     from annotation_pipelines.quality.agreement import confusion, teacher_accuracy
     from annotation_pipelines.reports import plots
+    from annotation_pipelines.reports.bars import text_bars
 
     rows = stage.store.query(
         "SELECT record_id, content, label, confidence, l.state, gold FROM llm_labels l JOIN records USING (record_id) "
@@ -102,6 +103,7 @@ def _pictures(stage: Stage) -> Metadata:
     counts = dict.fromkeys(labels, 0)
     counts.update(dict(rows.drop_nulls("label")["label"].value_counts().iter_rows()))
     metadata: Metadata = {
+        "labels": dg.MetadataValue.md(text_bars(counts)),
         "label_distribution": dg.MetadataValue.md(
             plots.markdown_image(plots.png(plots.label_distribution(counts)), "label distribution")
         ),

@@ -33,7 +33,6 @@ def first_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.heavy
-@pytest.mark.xdist_group("first_workspace")
 class TestANewWorkspace:
     def test_runs_from_records_to_a_report(self, first_workspace: Path) -> None:
         shown = ap(first_workspace, "status", "first_project").stdout

@@ -25,7 +25,7 @@ FIVE = ["2020-03-18", "2020-03-19", "2020-03-20", "2020-03-21", "2020-03-22"]
 STAGES = ["raw_records", "embeddings", "human_labels", "selected_records", "llm_labels", "validation_results"]
 SELECTOR = {"repositoryLocationName": "annotation_pipelines", "repositoryName": "__repository__"}
 
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("ui")]
+pytestmark = pytest.mark.heavy
 
 
 def free_port() -> int:
