@@ -1,30 +1,19 @@
-"""Forward migrations of the store: small named functions, applied in order, recorded in the database.
+"""Forward migrations of the store: one SQL file each in `sql/`, applied in order, recorded in the database.
 
-A released migration never changes. When a table's declaration in `schema` changes, a migration that alters the
-stored table is added here, and a test holds the result of all migrations against the declarations.
+A released migration never changes. When a table's declaration in `schema` changes, a file that alters the stored table
+is added, and a test holds the result of all migrations against the declarations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.resources import files
 
 import duckdb
 
 from annotation_pipelines.errors import StoreTooNew
-from annotation_pipelines.store import schema
 
-Migration = Callable[[duckdb.DuckDBPyConnection], None]
-
-
-def m001_first_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Every table of the first release."""
-    for table in schema.TABLES.values():
-        con.execute(table.ddl())
-    con.execute("CREATE INDEX llm_calls_by_request ON llm_calls (request_key)")
-
-
-MIGRATIONS: tuple[Migration, ...] = (m001_first_tables,)
+MIGRATIONS: tuple[str, ...] = ("001_first_tables",)
 
 
 def current_version(con: duckdb.DuckDBPyConnection) -> int:
@@ -58,10 +47,8 @@ def migrate(con: duckdb.DuckDBPyConnection, where: object) -> int:
             "(version INTEGER PRIMARY KEY, name VARCHAR, applied_at TIMESTAMPTZ)"
         )
         for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
-            migration(con)
-            con.execute(
-                "INSERT INTO schema_migrations VALUES (?, ?, ?)", [number, migration.__name__, datetime.now(UTC)]
-            )
+            con.execute((files("annotation_pipelines.store") / "sql" / f"{migration}.sql").read_text(encoding="utf-8"))
+            con.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", [number, migration, datetime.now(UTC)])
     except BaseException:
         con.execute("ROLLBACK")
         raise

@@ -36,13 +36,6 @@ class Table:
         """The names of the columns, in order."""
         return [column.name for column in self.columns]
 
-    def ddl(self) -> str:
-        """The statement that creates the table."""
-        lines = [f'"{c.name}" {c.type}{"" if c.nullable else " NOT NULL"}' for c in self.columns]
-        if self.key:
-            lines.append(f"PRIMARY KEY ({', '.join(self.key)})")
-        return f"CREATE TABLE {self.name} ({', '.join(lines)})"
-
 
 def _required(name: str, type: str, meaning: str) -> Column:
     return Column(name, type, meaning, nullable=False)

@@ -38,16 +38,24 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "project")
 
 
-def test_a_new_store_has_every_declared_table_with_its_columns(store: Store) -> None:
-    found = store.query("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE schema_name = 'main'")
+def test_the_migrations_make_every_declared_table_with_its_columns_types_and_key(store: Store) -> None:
+    columns = store.query(
+        "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() WHERE schema_name = 'main'"
+    )
+    keys = store.query(
+        "SELECT table_name, constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+    )
+    of_table = dict(keys.iter_rows())
     for table in TABLES.values():
-        columns = found.filter(pl.col("table_name") == table.name)["column_name"].to_list()
-        assert columns == table.column_names
+        found = columns.filter(pl.col("table_name") == table.name).drop("table_name").rows()
+        spelled = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
+        assert found == [(c.name, spelled.get(c.type, c.type), c.nullable) for c in table.columns], table.name
+        assert tuple(of_table.get(table.name, ())) == table.key
 
 
 def test_a_new_store_says_which_migrations_made_it(store: Store) -> None:
     names = store.query("SELECT name FROM schema_migrations ORDER BY version")["name"].to_list()
-    assert names == [migration.__name__ for migration in MIGRATIONS]
+    assert names == list(MIGRATIONS)
 
 
 def test_a_store_of_a_later_package_is_refused_in_one_line(store: Store) -> None:
