@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import WorkspaceError
-from annotation_pipelines.project import Project, load_project
+from annotation_pipelines.project import Project
 
 DECLARATION_FILE = "defs.yaml"
 

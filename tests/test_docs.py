@@ -13,7 +13,8 @@ import yaml
 
 from annotation_pipelines import reference
 from annotation_pipelines.cli import cli
-from annotation_pipelines.project import COMPONENT_TYPE, Declaration, load_project
+from annotation_pipelines.declaration_file import load_project
+from annotation_pipelines.project import COMPONENT_TYPE, Declaration
 from annotation_pipelines.quality.expectations import COLUMNS, expectations_for, generated
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.vectors import VectorStore

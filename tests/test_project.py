@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import DeclarationError
-from annotation_pipelines.project import Declaration, load_project
+from annotation_pipelines.project import Declaration
 from annotation_pipelines.workspace import Workspace
 
 MINIMAL: dict[str, Any] = {

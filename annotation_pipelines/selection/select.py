@@ -77,8 +77,11 @@ def select_records(store: Store, project: Project, partition_key: str, *, run_id
     )
     counts = Counter(rows["state"].to_list())
     facts = {state: counts[state] for state in STATES}
+    stored = store.query("SELECT * FROM selected_records WHERE partition_key = ?", [partition_key])
+    unchanged = stored.sort("record_id").equals(rows.select(stored.columns).sort("record_id"))
     with store.transaction() as con:
-        store.replace(con, "selected_records", rows, partition_key=partition_key)
+        if not unchanged:
+            store.replace(con, "selected_records", rows, partition_key=partition_key)
         store.record_stage(con, "selected_records", partition_key, facts, run_id)
     return facts
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from annotation_pipelines import project
 from annotation_pipelines.annotators.base import Reply
 from annotation_pipelines.annotators.embedded import EmbeddedAnnotator, label_texts, mixed_probabilities
+from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.encoder import Encoder
-from annotation_pipelines.project import Classification, load_project
+from annotation_pipelines.project import Classification
 from annotation_pipelines.tasks.classification import ClassificationTask
 
 ML_PROJECTS = Path(__file__).parents[2] / "assets" / "ml_projects"

@@ -16,8 +16,8 @@ import pytest
 
 from annotation_pipelines.annotators.openai_endpoint import OpenAIAnnotator
 from annotation_pipelines.annotators.replay import Recording, replaying, serve
+from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import AnnotatorError, SourceError
-from annotation_pipelines.project import load_project
 from annotation_pipelines.tasks.registry import make_task
 
 CLIMATE = Path(__file__).parents[2] / "assets" / "climate_stance"

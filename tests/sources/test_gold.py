@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import SourceError
-from annotation_pipelines.project import Demonstrations, Project, load_project
+from annotation_pipelines.project import Demonstrations, Project
 from annotation_pipelines.sources.gold import (
     HumanLabelCounts,
     assign_roles,

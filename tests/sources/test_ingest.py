@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import SourceError
 from annotation_pipelines.partitions import Calendar
-from annotation_pipelines.project import Project, load_project
+from annotation_pipelines.project import Project
 from annotation_pipelines.sources.ingest import IngestCounts, ingest, plan_refresh
 from annotation_pipelines.store.database import Store
 from tests.sources.shop import LATER, NOW, Row, project, store, stored, unpartitioned, write
