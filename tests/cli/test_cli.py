@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def first_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestANewWorkspace:
     def test_runs_from_records_to_a_report(self, first_workspace: Path) -> None:
         shown = ap(first_workspace, "status", "first_project").stdout
-        assert "records           21" in shown
+        assert re.search(r"records +21\n", shown)
         assert "15 by the annotator, 12 by people" in shown
         assert (first_workspace / "storage" / "first_project" / "reports" / "quality_report.html").exists()
 
