@@ -9,6 +9,7 @@
     │   ├── StoreCorrupted   the file is damaged
     │   └── StoreTooNew      written by a later version of this package
     ├── AnnotatorError       the annotator cannot work at all (a bad key, an unknown model, no server)
+    ├── BudgetSpent          nothing more may be spent: a cap of the declared budget is reached
     ├── TrainingError        nothing to train on, or a class without examples
     └── MissingExtra         an optional package is not installed
 
@@ -66,6 +67,10 @@ class StoreTooNew(StoreError):
 
 class AnnotatorError(AnnotationPipelinesError):
     """The annotator cannot work at all: a bad key, an unknown model, no server."""
+
+
+class BudgetSpent(AnnotationPipelinesError):
+    """A cap of the declared budget is reached."""
 
 
 class TrainingError(AnnotationPipelinesError):

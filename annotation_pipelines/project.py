@@ -253,10 +253,38 @@ class Price(Part):
 
     input: float = Field(ge=0, description="For tokens read: the prompt.")
     output: float = Field(ge=0, description="For tokens written: the answer.")
+    cached_input: float | None = Field(
+        default=None, ge=0, description="For tokens read that the endpoint had cached; default: as input."
+    )
+    batch: float = Field(default=0.5, ge=0, le=1, description="The share of these prices that the batch API takes.")
+
+
+class Limits(Part):
+    """What the endpoint allows a minute, where it is known. All runs on this machine share it."""
+
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Default: learned from the endpoint's headers and refusals."
+    )
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="Tokens read and written, likewise.")
+
+
+class Batch(Part):
+    """How the batch API is used: `mode: batch` or `auto`."""
+
+    max_requests: int = Field(default=50_000, ge=1, description="The most requests of one batch.")
+    max_megabytes: float = Field(default=150, gt=0, description="The largest input file; OpenAI takes 200 MB.")
+    max_enqueued_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="The most prompt tokens in batches that are not done yet; the rest waits for the next run.",
+    )
+    late_after_hours: float = Field(
+        default=24, gt=0, description="mode: auto cancels a batch after this time and asks the rest live."
+    )
 
 
 class OpenAIAnnotator(Part):
-    """A model behind an OpenAI-compatible chat completions endpoint."""
+    """A model behind an OpenAI-compatible endpoint."""
 
     model: NonEmpty = Field(description="The model's name, as the endpoint knows it.")
     base_url: Text | None = Field(
@@ -267,20 +295,87 @@ class OpenAIAnnotator(Part):
     temperature: float | None = Field(
         default=0.0, ge=0, le=2, description="0 for the least random answers; null leaves it out of the request."
     )
-    max_tokens: int = Field(
-        default=256, ge=1, description="The most tokens of an answer; one that is cut off there is invalid."
+    api: Literal["chat", "responses"] = Field(
+        default="chat", description="Chat completions, which every server has, or OpenAI's Responses API."
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="The most tokens of an answer; one that is cut off there is invalid. Default: 256, with "
+        "`rationale` 1024.",
     )
     seed: int | None = Field(default=None, description="Sent with the request, where given.")
-    confidence: Literal["stated", "none"] = Field(
-        default="stated", description="Whether the model is asked how sure it is, from 0 to 1."
+    rationale: StrictBool = Field(
+        default=False, description="Chain of thought: whether the model gives its reasons before the label."
     )
-    concurrency: int = Field(default=16, ge=1, le=1024, description="Requests in flight at once.")
+    samples: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Self-consistency: so many answers to each request, of which the most frequent counts. Needs a "
+        "temperature above 0.",
+    )
+    confidence: Literal["stated", "votes", "logprobs", "none"] | None = Field(
+        default=None,
+        description="stated: the model is asked how sure it is, from 0 to 1; votes: the share of the samples that "
+        "agree; logprobs: the probability of the label's tokens, where the endpoint gives it; none. Default: votes "
+        "with several samples, otherwise stated.",
+    )
+    repairs: int = Field(
+        default=1,
+        ge=0,
+        le=5,
+        description="How often an invalid answer is asked again, with what was wrong with it.",
+    )
+    concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="The most requests in flight at once, of all runs on this machine together. It starts lower, grows "
+        "while the endpoint keeps up, and shrinks when it is overloaded.",
+    )
     timeout: float = Field(default=60, gt=0, description="Seconds for one request, all of it.")
     max_retries: int = Field(
-        default=4, ge=0, le=20, description="Tries after a transport error, 429 or 5xx, with growing pauses."
+        default=4, ge=0, le=20, description="Tries after a transport error, a timeout or a 5xx, with growing pauses."
     )
-    price: Price | None = Field(default=None, description="Without it the cost is unknown, not zero.")
+    patience: float = Field(
+        default=600,
+        gt=0,
+        description="Seconds without a single answer, for rate limits or an outage, after which records end as failed.",
+    )
+    limits: Limits = Limits()
+    mode: Literal["live", "batch", "auto"] = Field(
+        default="live",
+        description="live: one request after the other; batch: the batch API, at half the price and within a day; "
+        "auto: batch, and live for what is late.",
+    )
+    batch: Batch = Batch()
+    price: Price | None = Field(
+        default=None,
+        description="Default: from the price table, where it has the endpoint and model. An unknown price is unknown, "
+        "not zero.",
+    )
     extra_body: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
+
+    @model_validator(mode="after")
+    def _samples(self) -> OpenAIAnnotator:
+        if self.samples > 1 and not self.temperature and self.temperature is not None:
+            raise ValueError("samples: several answers at temperature 0 are the same: set temperature, such as 0.7")
+        if self.confidence == "votes" and self.samples == 1:
+            raise ValueError("confidence: votes needs samples: how many answers vote")
+        if self.api == "responses" and (self.confidence == "logprobs" or self.mode != "live"):
+            raise ValueError("api: responses serves neither confidence: logprobs nor the batch API here: use api: chat")
+        return self
+
+    @property
+    def confidence_from(self) -> Literal["stated", "votes", "logprobs", "none"]:
+        """Where confidence comes from, the default resolved."""
+        return self.confidence or ("votes" if self.samples > 1 else "stated")
+
+    @property
+    def answer_tokens(self) -> int:
+        """The most tokens of an answer, the default resolved."""
+        return self.max_tokens or (1024 if self.rationale else 256)
 
 
 def _bare_annotator(value: object) -> object:
@@ -292,6 +387,9 @@ class Annotator(Part):
 
     embedded: EmbeddedAnnotator | None = None
     openai: OpenAIAnnotator | None = None
+    name: NonEmpty | None = Field(
+        default=None, description="How tables and the UI call it; default: embedded, or openai:MODEL."
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Annotator:
@@ -300,13 +398,100 @@ class Annotator(Part):
             raise ValueError(f"expected exactly one of embedded, openai, found {' and '.join(found) or 'neither'}")
         return self
 
+    @property
+    def called(self) -> str:
+        """The name, the default resolved."""
+        return self.name or (f"openai:{self.openai.model}" if self.openai else "embedded")
+
+
+class Panel(Part):
+    """How several annotators make one label."""
+
+    combine: Literal["jury", "cascade"] = Field(
+        default="jury",
+        description="jury: all are asked, and their votes are counted; cascade: the first is asked, and each further "
+        "one only about records of which those before were not sure.",
+    )
+    min_confidence: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="cascade: a label with at least this confidence is kept. One without confidence is not.",
+    )
+    weights: dict[Text, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="jury: the weight of an annotator's vote, by its name; default: 1."
+    )
+
+
+class Injection(Part):
+    """Defences against instructions that stand in a record. Fences and schemas are always there."""
+
+    canary: StrictBool = Field(
+        default=False,
+        description="Whether an answer must repeat a code that stands outside the record: an answer dictated by the "
+        "record cannot.",
+    )
+    aliases: StrictBool = Field(
+        default=False,
+        description="Whether the model sees codes in the place of label names: a record that names a label then names "
+        "none of the answers. Give each label a description.",
+    )
+
+
+PERSONAL_DATA = ("email", "phone", "credit_card", "account", "iban", "ip", "url_credentials", "person")
+
+
+class Privacy(Part):
+    """What is taken out of texts before anything leaves this machine."""
+
+    redact: list[Literal["email", "phone", "credit_card", "account", "iban", "ip", "url_credentials", "person"]] = (
+        Field(
+            default_factory=list,
+            description="Kinds of personal data that are replaced by placeholders such as [EMAIL_1]. person needs "
+            "`spacy_model`.",
+        )
+    )
+    phone_regions: list[NonEmpty] = Field(
+        default_factory=lambda: ["US", "GB"],
+        description="Countries (ISO 3166) whose phone numbers are found without an international prefix.",
+    )
+    spacy_model: NonEmpty | None = Field(
+        default=None, description="An installed spaCy model, by name or path, that finds persons."
+    )
+    recognizers: list[NonEmpty] = Field(
+        default_factory=list,
+        description="Callables beside defs.yaml, as file.py:function: text to (start, end, kind) triples.",
+    )
+
+    @model_validator(mode="after")
+    def _model(self) -> Privacy:
+        if "person" in self.redact and self.spacy_model is None:
+            raise ValueError("redact: person needs spacy_model: an installed spaCy model such as en_core_web_sm")
+        return self
+
+
+class Budget(Part):
+    """Hard caps. When one is reached, the remaining records end as over_budget and the next run goes on from there."""
+
+    per_run_usd: float | None = Field(default=None, ge=0, description="US dollars for one run.")
+    per_day_usd: float | None = Field(default=None, ge=0, description="US dollars a day (UTC), over all runs.")
+    per_backfill_usd: float | None = Field(default=None, ge=0, description="US dollars for one backfill of the UI.")
+    per_run_tokens: int | None = Field(default=None, ge=0, description="Tokens read and written, for one run.")
+    per_day_tokens: int | None = Field(default=None, ge=0, description="Tokens read and written a day (UTC).")
+    per_backfill_tokens: int | None = Field(default=None, ge=0, description="Tokens for one backfill of the UI.")
+
 
 class Demonstrations(Part):
     """Gold records that are shown to the annotator. They are never used for evaluation."""
 
     pool: int = Field(default=100, ge=1, description="How many gold records are set aside as demonstrations.")
-    per_prompt: int = Field(default=5, ge=0, description="How many of the nearest go into a prompt, nearest last.")
-    seed: int = Field(default=0, description="Changing it draws another pool.")
+    per_prompt: int = Field(default=5, ge=0, description="How many go into a prompt.")
+    choose: Literal["nearest", "random", "fixed"] = Field(
+        default="nearest",
+        description="nearest: those most similar to the record, the nearest last; random: others for each record; "
+        "fixed: the same for all.",
+    )
+    seed: int = Field(default=0, description="Changing it draws another pool, and other random or fixed ones.")
 
 
 class Selection(Part):
@@ -447,8 +632,19 @@ class Declaration(Part):
         default="", description="How to annotate: a Markdown file beside defs.yaml, or the text itself."
     )
     annotators: list[Annotated[Annotator, BeforeValidator(_bare_annotator, json_schema_input_type=Annotator | str)]] = (
-        Field(default_factory=lambda: [Annotator(embedded=EmbeddedAnnotator())], min_length=1, max_length=1)
+        Field(default_factory=lambda: [Annotator(embedded=EmbeddedAnnotator())], min_length=1, max_length=16)
     )
+    panel: Panel | None = Field(
+        default=None, description="How several annotators make one label; default for several: a jury."
+    )
+    prompt: Text = Field(
+        default="",
+        description="The system prompt: a Jinja template in a file beside defs.yaml, or its text, rendered in a "
+        "sandbox. Default: the package's own.",
+    )
+    injection: Injection = Injection()
+    privacy: Privacy = Privacy()
+    budget: Budget = Budget()
     demonstrations: Demonstrations | None = None
     human_labels: Text | None = Field(
         default=None,
@@ -474,6 +670,13 @@ class Declaration(Part):
                 raise ValueError(f"{name} needs source: gold: the column with the label that people gave")
         if self.evaluation and not self.source.gold:
             raise ValueError("evaluation needs source: gold: the column with the label that people gave")
+        names = [annotator.called for annotator in self.annotators]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two annotators are called the same ({', '.join(names)}): give each a name")
+        if self.panel and len(names) == 1:
+            raise ValueError("panel needs several annotators")
+        if self.panel and (unknown := set(self.panel.weights) - set(names)):
+            raise ValueError(f"panel: weights names no annotator: {', '.join(sorted(unknown))}; there are {names}")
         return self
 
     @property

@@ -1,42 +1,53 @@
-"""What every annotator offers: requests from records, replies from requests, annotations from replies."""
+"""What every annotator offers: requests from records, what follows a reply, annotations from replies.
+
+About one record an annotator holds a conversation: a request, its reply, then perhaps another request (a repair, a
+further sample), in the end an annotation. What comes next depends on the replies alone, so that a conversation that
+was broken off goes on from the ledger where it stopped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import polars as pl
 
 from annotation_pipelines.tasks.base import Annotation
 
 ReplyStatus = Literal["ok", "refused", "error"]
+Purpose = Literal["ask", "sample", "repair"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One record, ready to be asked about.
+    """One thing to ask about one record.
 
     Attributes:
-        key: Hash of everything that could change the answer: messages, schema, model, endpoint, parameters.
-        body: What is sent.
+        key: Hash of everything that could change the answer: messages, schema, model, endpoint, parameters, sample.
+        body: What is sent; its form is the annotator's own affair.
+        purpose: Why it is asked: the first question, a further sample, or a repair of an invalid answer.
     """
 
     key: str
     record_id: str
     content_hash: str
-    body: Mapping[str, Any]
+    body: Any
+    purpose: Purpose = "ask"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What came back for one request, before anything parses it.
 
     Attributes:
         status: ok; refused (the model declined); error (no answer: never served again).
         text: The raw reply: the body of the HTTP response, or the annotator's own JSON.
+        cached_tokens: Of the tokens read, those that the endpoint had cached.
         cost_usd: None where the price is unknown.
         seconds: From the request to the whole reply.
+        batch_id: The batch it came with.
     """
 
     request: Request
@@ -46,8 +57,45 @@ class Reply:
     http_status: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
     cost_usd: float | None = None
     seconds: float | None = None
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A request with its reply, bought now or found in the ledger."""
+
+    request: Request
+    status: ReplyStatus
+    text: str | None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Conversation:
+    """All that is said about one record.
+
+    Attributes:
+        request: What to ask next; None at the end.
+        turns: What was asked and answered so far.
+        annotation: How it ended.
+        bought: Replies that were not in the ledger.
+    """
+
+    request: Request | None
+    turns: list[Turn] = field(default_factory=list)
+    annotation: Annotation | None = None
+    bought: int = 0
+
+    @property
+    def first(self) -> Request:
+        """The request it began with."""
+        if self.turns:
+            return self.turns[0].request
+        assert self.request
+        return self.request
 
 
 class Annotator(Protocol):
@@ -66,14 +114,38 @@ class Annotator(Protocol):
         """Hash of task, guideline, settings and demonstrations: a label with another one is stale."""
 
     def requests(self, records: pl.DataFrame) -> list[Request]:
-        """A request for every row of a frame with record_id, content_hash and content, in its order."""
+        """The first request about every row of a frame with record_id, content_hash and content, in its order."""
+
+    def proceed(self, turns: Sequence[Turn]) -> Request | Annotation:
+        """What follows the turns so far (one at least): another request, or how the record ends; never raises."""
+
+
+@runtime_checkable
+class LocalAnnotator(Annotator, Protocol):
+    """An annotator that computes its answers itself."""
 
     def annotate(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """The reply to every request, as each arrives, in any order: exactly one each.
+        """The reply to every request, as each is ready, in any order: exactly one each."""
 
-        Raises:
-            AnnotatorError: Nothing can be annotated at all: a bad key, an unknown model, no server.
+
+Keep = Callable[[Reply], None]
+"""Called with every reply the moment it arrives, before it is read; also with failed tries that may have been billed."""
+
+Ask = Callable[[Request], Awaitable[Reply]]
+
+
+@runtime_checkable
+class RemoteAnnotator(Annotator, Protocol):
+    """An annotator that asks a server."""
+
+    @property
+    def concurrency(self) -> int:
+        """The most requests to have in flight."""
+
+    def session(self, keep: Keep) -> AbstractAsyncContextManager[Ask]:
+        """A coroutine function that gives the reply to a request, on one client; used within one event loop.
+
+        A reply has been passed to `keep` when it is returned. The coroutine function raises BudgetSpent where nothing
+        more may be spent, and AnnotatorError where the failure would befall every record: a bad key, an unknown model,
+        no server.
         """
-
-    def read(self, reply: str) -> Annotation:
-        """What a raw reply with status ok says; never raises."""

@@ -30,7 +30,7 @@ def make_annotator(project: Project, store: Store) -> Annotator:
 
         return EmbeddedAnnotator(annotator.embedded, task, project.guideline, demonstrations, embedder)
     assert annotator.openai
-    from annotation_pipelines.annotators.openai_endpoint import OpenAIAnnotator
+    from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
     from annotation_pipelines.selection.demonstrations import nearest_to_records
 
     per_prompt = declaration.demonstrations.per_prompt if declaration.demonstrations else 0

@@ -13,7 +13,7 @@ import duckdb
 
 from annotation_pipelines.errors import StoreTooNew
 
-MIGRATIONS: tuple[str, ...] = ("001_first_tables",)
+MIGRATIONS: tuple[str, ...] = ("001_first_tables", "002_annotation_engine")
 
 
 def current_version(con: duckdb.DuckDBPyConnection) -> int:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-State = Literal["labelled", "abstained", "invalid", "refused", "failed"]
-STATES: tuple[State, ...] = ("labelled", "abstained", "invalid", "refused", "failed")
+State = Literal["labelled", "abstained", "invalid", "refused", "failed", "over_budget", "submitted"]
+STATES: tuple[State, ...] = ("labelled", "abstained", "invalid", "refused", "failed", "over_budget", "submitted")
+
+UNANSWERED: tuple[State, ...] = ("failed", "over_budget", "submitted")
+"""States that the next run takes up again: nothing was answered yet."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Annotation:
         confidence: 0 to 1, where given.
         scores: Label to score, where given.
         problem: Why there is no label, in words.
+        rationale: The annotator's reasons, where given.
     """
 
     state: State
@@ -27,6 +31,7 @@ class Annotation:
     confidence: float | None = None
     scores: Mapping[str, float] | None = None
     problem: str | None = None
+    rationale: str | None = None
 
 
 class Task(Protocol):
@@ -43,8 +48,8 @@ class Task(Protocol):
     def instructions(self) -> str:
         """What is asked, in words, for a prompt."""
 
-    def schema(self, *, confidence: bool) -> dict[str, Any]:
-        """The strict JSON schema of an answer."""
+    def schema(self, *, confidence: bool, rationale: bool = False) -> dict[str, Any]:
+        """The strict JSON schema of an answer; a rationale comes first."""
 
     def answer(self, label: str, *, confidence: bool) -> dict[str, Any]:
         """The answer that a demonstration with this label shows; it satisfies `schema`."""

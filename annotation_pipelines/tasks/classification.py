@@ -52,14 +52,18 @@ class ClassificationTask:
             lines.append(f'If no label can be told from the record, answer "{ABSTAIN}" instead of guessing.')
         return "\n".join(lines)
 
-    def schema(self, *, confidence: bool) -> dict[str, Any]:
-        """The strict JSON schema of an answer: every field required, no others allowed."""
-        fields: dict[str, Any] = {
-            "label": {
+    def schema(self, *, confidence: bool, rationale: bool = False) -> dict[str, Any]:
+        """The strict JSON schema of an answer: every field required, no others allowed; a rationale comes first."""
+        fields: dict[str, Any] = {}
+        if rationale:
+            fields["rationale"] = {
                 "type": "string",
-                "enum": list(self._answers),
-                "description": "one of the labels above, exactly as it is written there",
+                "description": "the reasons that lead to the label, step by step, in a few sentences",
             }
+        fields["label"] = {
+            "type": "string",
+            "enum": list(self._answers),
+            "description": "one of the labels above, exactly as it is written there",
         }
         if confidence:
             fields["confidence"] = {
@@ -103,12 +107,16 @@ class ClassificationTask:
         confidence = number(found.get("confidence"))
         if confidence is not None and not 0 <= confidence <= 1:
             confidence = None
-        return self._annotation(label, confidence, self._scores(found.get("scores")))
+        reasons = found.get("rationale")
+        rationale = reasons.strip() or None if isinstance(reasons, str) else None
+        return self._annotation(label, confidence, self._scores(found.get("scores")), rationale)
 
-    def _annotation(self, label: str, confidence: float | None, scores: dict[str, float] | None) -> Annotation:
+    def _annotation(
+        self, label: str, confidence: float | None, scores: dict[str, float] | None, rationale: str | None = None
+    ) -> Annotation:
         if self._abstain and label == ABSTAIN:
-            return Annotation("abstained", None, confidence, scores, "the annotator abstained")
-        return Annotation("labelled", label, confidence, scores)
+            return Annotation("abstained", None, confidence, scores, "the annotator abstained", rationale)
+        return Annotation("labelled", label, confidence, scores, rationale=rationale)
 
     def _match(self, value: object) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool):

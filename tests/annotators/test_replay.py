@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from annotation_pipelines.annotators.openai_endpoint import OpenAIAnnotator
+from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
 from annotation_pipelines.annotators.replay import Recording, replaying, serve
 from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import AnnotatorError, SourceError

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from annotation_pipelines.annotators.base import Annotator, Reply
-from annotation_pipelines.annotators.openai_endpoint import OpenAIAnnotator
+from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
 from annotation_pipelines.errors import AnnotatorError, DeclarationError
 from annotation_pipelines.project import Classification, Price
 from annotation_pipelines.project import OpenAIAnnotator as Settings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_pipelines.annotators.verdicts import Completion, Failure, judge, pause, read_completion
+from annotation_pipelines.annotators.endpoint.verdicts import Completion, Failure, judge, pause, read_completion
 from tests.mock_endpoint import Act, answer, completion, error, raw
 
 

@@ -11,10 +11,10 @@ import polars as pl
 
 from annotation_pipelines.annotators import prompts
 from annotation_pipelines.annotators.base import Reply, Request
-from annotation_pipelines.annotators.chat import Chat
-from annotation_pipelines.annotators.endpoint_url import checked_url, is_local
+from annotation_pipelines.annotators.endpoint.chat import Chat
+from annotation_pipelines.annotators.endpoint.url import checked_url, is_local
+from annotation_pipelines.annotators.endpoint.verdicts import read_completion
 from annotation_pipelines.annotators.streaming import stream
-from annotation_pipelines.annotators.verdicts import read_completion
 from annotation_pipelines.errors import AnnotatorError, DeclarationError
 from annotation_pipelines.project import OpenAIAnnotator as Settings
 from annotation_pipelines.project import digest

@@ -19,9 +19,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from annotation_pipelines.annotators.base import Reply, Request
-from annotation_pipelines.annotators.endpoint_url import is_local
+from annotation_pipelines.annotators.endpoint.url import is_local
+from annotation_pipelines.annotators.endpoint.verdicts import LONGEST_PAUSE, Completion, Failure, judge, pause
 from annotation_pipelines.annotators.streaming import Work
-from annotation_pipelines.annotators.verdicts import LONGEST_PAUSE, Completion, Failure, judge, pause
 from annotation_pipelines.errors import AnnotatorError
 from annotation_pipelines.project import OpenAIAnnotator as Settings
 
