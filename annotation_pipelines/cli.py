@@ -7,6 +7,7 @@ blocking check stopped a partition.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ import click
 from annotation_pipelines.errors import AnnotationPipelinesError
 
 if TYPE_CHECKING:
+    from annotation_pipelines.annotators.plan import Plan
     from annotation_pipelines.project import Project
     from annotation_pipelines.status import Status
     from annotation_pipelines.store.database import Store
@@ -71,6 +73,25 @@ def run(project: str, partitions: tuple[str, ...], no_train: bool) -> None:
 
 
 @cli.command()
+@click.argument("project")
+@click.option("--partition", "partitions", multiple=True, help="Only this partition; may be given again.")
+@click.option("--show-prompt", is_flag=True, help="Show the first request as it would be sent.")
+def plan(project: str, partitions: tuple[str, ...], show_prompt: bool) -> None:
+    """Say how many calls, tokens and dollars a run of PROJECT would take. Nothing is sent."""
+    from annotation_pipelines.annotators.plan import plan_run
+    from annotation_pipelines.graph.local import chosen_partitions
+
+    _, loaded, store = _open(project)
+    planned = plan_run(store, loaded, chosen_partitions(loaded, partitions) if partitions else None)
+    _print_table(project, _plan_rows(planned, loaded))
+    if show_prompt:
+        for member in planned.members:
+            if member.prompt:
+                click.echo(f"\nThe first request to {member.annotator}:")
+                click.echo(json.dumps(json.loads(member.prompt), indent=2, ensure_ascii=False))
+
+
+@cli.command()
 @click.argument("project", required=False)
 def status(project: str | None) -> None:
     """Show where PROJECT stands; without PROJECT, all of them."""
@@ -95,6 +116,28 @@ def status(project: str | None) -> None:
             click.echo(f"{name}\n  nothing run yet: annotation-pipelines run {name}")
     if broken:
         sys.exit(2)
+
+
+@cli.command()
+@click.argument("project")
+@click.option("--poll", is_flag=True, help="Ask the endpoint first, and bring in what has ended.")
+@click.option("--cancel", "ids", multiple=True, metavar="ID", help="Cancel this batch; may be given again.")
+@click.option("--cancel-all", is_flag=True, help="Cancel all open batches.")
+def batches(project: str, poll: bool, ids: tuple[str, ...], cancel_all: bool) -> None:
+    """List PROJECT's batches; ask after them or cancel them."""
+    from annotation_pipelines.annotators.endpoint.batch_rows import batch_rows
+    from annotation_pipelines.annotators.open_batches import cancel_batches, described, poll_batches
+
+    _, loaded, store = _open(project)
+    if ids or cancel_all:
+        cancel_batches(loaded, store, None if cancel_all else ids)
+    if poll:
+        poll_batches(loaded, store)
+    rows = batch_rows(store)
+    for row in rows:
+        click.echo(described(row))
+    if not rows:
+        click.echo("no batch was submitted yet")
 
 
 @cli.command()
@@ -131,6 +174,7 @@ def export(project: str, file: Path, table: str) -> None:
 @click.option("--text", "text_column", help="Column with the text.")
 @click.option("--label", "label_column", help="Column with the recorded label.")
 @click.option("--confidence", "confidence_column", help="Column with the recorded confidence.")
+@click.option("--project", help="The project that asks; needed where it uses injection: aliases.")
 def replay(
     file: Path,
     host: str,
@@ -139,9 +183,12 @@ def replay(
     text_column: str | None,
     label_column: str | None,
     confidence_column: str | None,
+    project: str | None,
 ) -> None:
     """Serve the recorded answers of FILE as an OpenAI-compatible endpoint, until stopped."""
     from annotation_pipelines.annotators.replay import serve
+    from annotation_pipelines.tasks.registry import make_task
+    from annotation_pipelines.workspace import Workspace
 
     serve(
         file,
@@ -151,6 +198,7 @@ def replay(
         text_column=text_column,
         label_column=label_column,
         confidence_column=confidence_column,
+        task=make_task(Workspace.find().project(project).declaration.task) if project else None,
     )
 
 
@@ -220,11 +268,40 @@ def _lines(total: int) -> Iterator[Any]:
 def _print_status(project: Project, store: Store) -> None:
     from annotation_pipelines.status import project_status
 
-    rows = _status_rows(project_status(project, store))
+    _print_table(project.name, _status_rows(project_status(project, store)))
+
+
+def _print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
-    click.echo(project.name)
+    click.echo(title)
     for name, value in rows:
         click.echo(f"  {name:<{width}}  {value}")
+
+
+def _plan_rows(plan: Plan, project: Project) -> Sequence[tuple[str, str]]:
+    rows = []
+    if plan.not_ingested:
+        rows.append(("not ingested yet", f"{plan.not_ingested:,} records of the source; counted in"))
+    for member in plan.members:
+        at_most = "at most " if plan.at_most and member is not plan.members[0] else ""
+        forecast = member.forecast
+        rows += [
+            (member.annotator, f"{at_most}{member.records:,} records need a label"),
+            ("  answered before", f"{member.from_ledger:,}: read again from the ledger"),
+            ("  calls", f"{at_most}{forecast.calls:,}"),
+            ("  tokens", f"about {forecast.prompt_tokens:,} read, {forecast.completion_tokens:,} written"),
+            ("  cost", _dollars(forecast.cost_usd)),
+            ("  estimated from", forecast.words),
+        ]
+    if len(plan.members) > 1:
+        rows.append(("together", f"{plan.total.calls:,} calls, {_dollars(plan.total.cost_usd)}"))
+    caps = project.declaration.budget.model_dump(exclude_none=True)
+    rows.append(("budget", ", ".join(f"{name} {value:,}" for name, value in caps.items()) or "none declared"))
+    return rows
+
+
+def _dollars(usd: float | None) -> str:
+    return "unknown: no price is known for the model" if usd is None else f"about ${usd:,.4f}"
 
 
 def _status_rows(status: Status) -> Sequence[tuple[str, str]]:

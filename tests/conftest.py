@@ -1,8 +1,18 @@
-"""Order of the tests: files with heavy ones first, so that two workers end at about the same time."""
+"""Every test's own machine-wide state, and the order: files with heavy tests first, for two even workers."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _machine_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What was learned of one test's endpoint must not be remembered of another's with the same port."""
+    folder = tmp_path_factory.mktemp("machine")
+    monkeypatch.setenv("ANNOTATION_PIPELINES_STATE", str(folder))
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

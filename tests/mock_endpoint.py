@@ -16,7 +16,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -32,8 +32,9 @@ class Call:
     Attributes:
         number: 0 for the first.
         arrived: Seconds of a monotonic clock.
-        text: The record in its last message, unfenced where it is fenced.
+        text: The record that it asks about: the last one that is fenced, else the last message.
         attempt: 0 for the first request with this text.
+        path: Below the host, such as /v1/chat/completions.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Call:
     attempt: int
     body: dict[str, Any]
     headers: dict[str, str]
+    path: str = "/v1/chat/completions"
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,30 @@ Behaviour = Callable[[Call], Act]
 
 
 def completion(
-    content: str | None,
+    content: str | list[str] | None,
     *,
     finish: str = "stop",
     refusal: str | None = None,
     usage: tuple[int, int] | None = (100, 10),
+    tokens: list[tuple[str, float]] | None = None,
 ) -> Act:
-    """A chat completion with this content."""
-    message = {"role": "assistant", "content": content, "refusal": refusal}
+    """A chat completion with this content, or with several choices; with log-probabilities where tokens are given."""
+    contents = content if isinstance(content, list) else [content]
+    logprobs = {"content": [{"token": t, "logprob": p} for t, p in tokens]} if tokens else None
     document: dict[str, Any] = {
         "id": "chatcmpl-mock",
         "object": "chat.completion",
         "created": 0,
         "model": "mock",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "choices": [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": each, "refusal": refusal},
+                "finish_reason": finish,
+                "logprobs": logprobs,
+            }
+            for index, each in enumerate(contents)
+        ],
     }
     if usage:
         document["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
@@ -82,6 +94,22 @@ def completion(
 def answer(label: str, confidence: float | None = 0.9) -> Act:
     """A good answer."""
     return completion(json.dumps({"label": label, **({} if confidence is None else {"confidence": confidence})}))
+
+
+def called(label: str, confidence: float = 0.9) -> Act:
+    """A good answer as the call of the tool `annotation`."""
+    function = {"name": "annotation", "arguments": json.dumps({"label": label, "confidence": confidence})}
+    message = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
+    document = {"object": "chat.completion", "choices": [{"message": message, "finish_reason": "tool_calls"}]}
+    return Act(body=json.dumps(document), billed=True)
+
+
+def response(text: str, usage: tuple[int, int] = (100, 10)) -> Act:
+    """An answer of the Responses API."""
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    counts = {"input_tokens": usage[0], "output_tokens": usage[1]}
+    document = {"object": "response", "status": "completed", "output": [message], "usage": counts}
+    return Act(body=json.dumps(document), billed=True)
 
 
 def error(
@@ -125,6 +153,9 @@ def drip(label: str) -> Act:
 class MockEndpoint:
     """Serves in a thread, on a free port of this machine.
 
+    Args:
+        routes: Further routes, such as those of `tests.mock_batches.MockBatches`.
+
     Attributes:
         url: The base URL.
         calls: Every request, in order of arrival.
@@ -133,8 +164,14 @@ class MockEndpoint:
     """
 
     def __init__(
-        self, behave: Behaviour = lambda call: answer("agrees"), *, latency: float = 0.0, port: int = 0
+        self,
+        behave: Behaviour = lambda call: answer("agrees"),
+        *,
+        latency: float = 0.0,
+        port: int = 0,
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
+        self._routes = routes
         self.behave, self.latency, self._port = behave, latency, port
         self.url = ""
         self.calls: list[Call] = []
@@ -164,6 +201,8 @@ class MockEndpoint:
         """Serve until stopped."""
         application = web.Application(client_max_size=64 * 2**20)
         application.router.add_post("/v1/chat/completions", self._complete)
+        application.router.add_post("/v1/responses", self._complete)
+        application.add_routes(self._routes)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.05)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024).start()
@@ -174,10 +213,10 @@ class MockEndpoint:
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
-        content = body["messages"][-1]["content"]
-        text = unfence(content)
-        text = content if text is None else text
-        call = Call(len(self.calls), time.monotonic(), text, self._attempts[text], body, dict(request.headers))
+        messages = [message["content"] for message in body.get("messages") or body["input"]]
+        text = next((found for message in reversed(messages) if (found := unfence(message)) is not None), messages[-1])
+        arrived, headers = time.monotonic(), dict(request.headers)
+        call = Call(len(self.calls), arrived, text, self._attempts[text], body, headers, request.path)
         self._attempts[text] += 1
         self.calls.append(call)
         self.in_flight += 1

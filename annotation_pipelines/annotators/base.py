@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import polars as pl
 
+from annotation_pipelines.project import Price
 from annotation_pipelines.tasks.base import Annotation
+
+if TYPE_CHECKING:
+    from annotation_pipelines.annotators.spending.purse import Purse
 
 ReplyStatus = Literal["ok", "refused", "error"]
 Purpose = Literal["ask", "sample", "repair"]
@@ -48,6 +52,7 @@ class Reply:
         cost_usd: None where the price is unknown.
         seconds: From the request to the whole reply.
         batch_id: The batch it came with.
+        read: What the annotator has read of the text already, to save reading it again.
     """
 
     request: Request
@@ -61,16 +66,18 @@ class Reply:
     cost_usd: float | None = None
     seconds: float | None = None
     batch_id: str | None = None
+    read: object = None
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A request with its reply, bought now or found in the ledger."""
+    """A request with its reply, bought now or found in the ledger; `read` as in Reply."""
 
     request: Request
     status: ReplyStatus
     text: str | None
     error: str | None = None
+    read: object = None
 
 
 @dataclass(slots=True)
@@ -78,7 +85,7 @@ class Conversation:
     """All that is said about one record.
 
     Attributes:
-        request: What to ask next; None at the end.
+        request: What to ask next; None at the end, unless it ended because nothing may be asked.
         turns: What was asked and answered so far.
         annotation: How it ended.
         bought: Replies that were not in the ledger.
@@ -129,7 +136,7 @@ class LocalAnnotator(Annotator, Protocol):
 
 
 Keep = Callable[[Reply], None]
-"""Called with every reply the moment it arrives, before it is read; also with failed tries that may have been billed."""
+"""Called with every reply the moment it arrives, before it is read, and with failed tries that may have been billed."""
 
 Ask = Callable[[Request], Awaitable[Reply]]
 
@@ -142,7 +149,15 @@ class RemoteAnnotator(Annotator, Protocol):
     def concurrency(self) -> int:
         """The most requests to have in flight."""
 
-    def session(self, keep: Keep) -> AbstractAsyncContextManager[Ask]:
+    @property
+    def mode(self) -> Literal["live", "batch", "auto"]:
+        """Whether requests are sent one by one, or as batches."""
+
+    @property
+    def price(self) -> Price | None:
+        """What a million tokens cost; None where that is unknown."""
+
+    def session(self, keep: Keep, purse: Purse) -> AbstractAsyncContextManager[Ask]:
         """A coroutine function that gives the reply to a request, on one client; used within one event loop.
 
         A reply has been passed to `keep` when it is returned. The coroutine function raises BudgetSpent where nothing

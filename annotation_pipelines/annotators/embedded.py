@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from annotation_pipelines import project
-from annotation_pipelines.annotators.base import Reply, Request
+from annotation_pipelines.annotators.base import Reply, Request, Turn
 from annotation_pipelines.project import digest
 from annotation_pipelines.selection.demonstrations import nearest_demonstrations, same_record
 from annotation_pipelines.tasks.base import Annotation, Task
@@ -65,9 +65,9 @@ class EmbeddedAnnotator:
         demonstrations: Gold records: record_id, content_hash, content, label. Those with labels that the task does not
             have are left out. None or empty: the descriptions alone decide.
         embedder: Gives the vectors.
+        name: How tables call it.
     """
 
-    name = "embedded"
     endpoint = None
 
     def __init__(
@@ -77,14 +77,16 @@ class EmbeddedAnnotator:
         guideline: str,
         demonstrations: pl.DataFrame | None,
         embedder: Embedder,
+        name: str = "embedded",
     ) -> None:
+        self.name = name
         self._settings, self._task, self._embedder = settings, task, embedder
         self._labels = list(task.labels)
         found = pl.DataFrame(schema=_SCHEMA) if demonstrations is None else demonstrations.select(list(_SCHEMA))
         self._demonstrations = found.filter(pl.col("label").is_in(self._labels)).sort("record_id")
         self._answer_key = digest(
             {
-                "annotator": self.name,
+                "annotator": "embedded",
                 "method": METHOD,
                 "encoder": embedder.encoder.id,
                 "settings": settings.model_dump(mode="json"),
@@ -137,9 +139,9 @@ class EmbeddedAnnotator:
             for request, row in zip(chunk, probabilities, strict=True):
                 yield Reply(request, "ok", text=self._reply(row), cost_usd=0.0, seconds=seconds)
 
-    def read(self, reply: str) -> Annotation:
-        """What a raw reply says."""
-        return self._task.parse(reply)
+    def proceed(self, turns: Sequence[Turn]) -> Request | Annotation:
+        """What the reply says; nothing is asked twice."""
+        return self._task.parse(turns[-1].text or "")
 
     def _probabilities(self, requests: Sequence[Request]) -> Array:
         records = pl.DataFrame(

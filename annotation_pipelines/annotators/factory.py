@@ -1,58 +1,50 @@
-"""The annotator that a project declares, ready to annotate."""
+"""The annotators that a project declares, ready to annotate."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from annotation_pipelines.annotators.base import Annotator
+from annotation_pipelines.annotators.panel import Panel
+from annotation_pipelines.errors import DeclarationError
+from annotation_pipelines.project import Annotator as Declared
+from annotation_pipelines.project import Panel as PanelSettings
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
+from annotation_pipelines.tasks.base import Task
 from annotation_pipelines.tasks.registry import make_task
 
-
-def make_annotator(project: Project, store: Store) -> Annotator:
-    """The declared annotator, with the project's demonstrations.
-
-    No model is loaded and nothing is asked before `requests` or `annotate` is called.
-    """
+if TYPE_CHECKING:
+    from annotation_pipelines.annotators.endpoint.annotator import Choose
     from annotation_pipelines.distillation.embedding import Embedder
 
+
+def make_panel(project: Project, store: Store) -> Panel:
+    """The declared annotators, with the project's demonstrations.
+
+    No model is loaded and nothing is asked before requests are made.
+
+    Raises:
+        DeclarationError: The prompt template, the recognizers or an endpoint are wrong.
+        AnnotatorError: A demonstration has a label that is not the task's.
+    """
     declaration = project.declaration
     task = make_task(declaration.task)
     demonstrations = load_demonstrations(store) if declaration.demonstrations else None
     if demonstrations is not None and demonstrations.is_empty():
         demonstrations = None
-    embedder = Embedder.for_project(project, store)
-    annotator = declaration.annotators[0]
-    if annotator.embedded:
-        from annotation_pipelines.annotators.embedded import EmbeddedAnnotator
-
-        return EmbeddedAnnotator(annotator.embedded, task, project.guideline, demonstrations, embedder)
-    assert annotator.openai
-    from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
-    from annotation_pipelines.selection.demonstrations import nearest_to_records
-
-    per_prompt = declaration.demonstrations.per_prompt if declaration.demonstrations else 0
-
-    def nearest(records: pl.DataFrame) -> np.ndarray:
-        assert demonstrations is not None
-        return nearest_to_records(embedder, records, demonstrations, per_prompt)
-
-    return OpenAIAnnotator(
-        annotator.openai,
-        task,
-        project.guideline,
-        demonstrations=demonstrations if per_prompt else None,
-        per_prompt=per_prompt,
-        nearest=nearest if demonstrations is not None and per_prompt else None,
-    )
+    members = [_make(project, store, declared, task, demonstrations) for declared in declaration.annotators]
+    return Panel(annotator_name(project), members, declaration.panel or PanelSettings())
 
 
 def annotator_name(project: Project) -> str:
-    """How tables call the declared annotator; the same as `make_annotator(...).name`."""
-    annotator = project.declaration.annotators[0]
-    return f"openai:{annotator.openai.model}" if annotator.openai else "embedded"
+    """The name under which the project's labels are in llm_labels: its annotator's, or jury, or cascade."""
+    declaration = project.declaration
+    if len(declaration.annotators) == 1:
+        return declaration.annotators[0].called
+    return (declaration.panel or PanelSettings()).combine
 
 
 def load_demonstrations(store: Store) -> pl.DataFrame:
@@ -61,3 +53,70 @@ def load_demonstrations(store: Store) -> pl.DataFrame:
         "SELECT record_id, content_hash, content, label FROM human_labels WHERE role = 'demonstration' "
         "ORDER BY record_id"
     )
+
+
+def _make(
+    project: Project, store: Store, declared: Declared, task: Task, demonstrations: pl.DataFrame | None
+) -> Annotator:
+    from annotation_pipelines.distillation.embedding import Embedder
+
+    declaration = project.declaration
+    embedder = Embedder.for_project(project, store)
+    if declared.embedded:
+        from annotation_pipelines.annotators.embedded import EmbeddedAnnotator
+
+        return EmbeddedAnnotator(
+            declared.embedded, task, project.guideline, demonstrations, embedder, name=declared.called
+        )
+    from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
+    from annotation_pipelines.annotators.endpoint.url import endpoint_url
+    from annotation_pipelines.annotators.privacy.redaction import Redactor
+    from annotation_pipelines.annotators.spending.prices import find_price
+
+    assert declared.openai
+    settings = declared.openai
+    redactor = Redactor(declaration.privacy, project.folder)
+    return OpenAIAnnotator(
+        settings,
+        task,
+        project.guideline,
+        name=declared.called,
+        template=_template(project),
+        injection=declaration.injection,
+        redactor=redactor if redactor.active else None,
+        redaction=redactor.fingerprint if redactor.active else None,
+        demonstrations=demonstrations,
+        choose=None if demonstrations is None else _choose(project, embedder, demonstrations),
+        price=find_price(settings, endpoint_url(settings), project.folder),
+    )
+
+
+def _template(project: Project) -> str | None:
+    """The user's template of the system prompt; None for the package's own."""
+    text = project.declaration.prompt
+    if not text.strip():
+        return None
+    if "\n" in text or "{" in text:
+        return text
+    try:
+        return (project.folder / text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeclarationError(
+            f"the prompt's template cannot be read ({error.__class__.__name__})",
+            where=project.folder / text,
+            todo="Put the file beside defs.yaml, or write the template's text in its place",
+        ) from None
+
+
+def _choose(project: Project, embedder: Embedder, demonstrations: pl.DataFrame) -> Choose | None:
+    """Which demonstrations go with each record of a frame."""
+    from annotation_pipelines.selection import demonstrations as selection
+
+    settings = project.declaration.demonstrations
+    if settings is None or not settings.per_prompt:
+        return None
+    k = settings.per_prompt
+    if settings.choose == "nearest":
+        return lambda records: selection.nearest_to_records(embedder, records, demonstrations, k)
+    chosen = selection.fixed_for_records if settings.choose == "fixed" else selection.random_for_records
+    return lambda records: chosen(records, demonstrations, k, seed=settings.seed)

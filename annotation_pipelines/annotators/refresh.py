@@ -6,13 +6,15 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from annotation_pipelines.annotators.factory import make_annotator
+from annotation_pipelines.annotators.factory import make_panel
 from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Project
 from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import plan_refresh
 from annotation_pipelines.store.database import Store
+from annotation_pipelines.tasks.base import UNANSWERED
 
+_UNANSWERED = tuple(state for state in UNANSWERED if state != "submitted")
 _COUNTS = ("new", "changed", "deleted", "stale")
 
 
@@ -28,8 +30,8 @@ def plan(store: Store, project: Project, refresh_id: str, *, now: datetime | Non
     now = now or datetime.now(UTC)
     gather_human_labels(store, project)
     from_source = plan_refresh(store, project, now=now)
-    annotator = make_annotator(project, store)
-    stale = unlabelled(store, annotator.name, annotator.fingerprint)
+    panel = make_panel(project, store)
+    stale = unlabelled(store, panel.name, panel.fingerprint)
     existing = Calendar(project.declaration.partitions).keys(now)
     touched = (
         from_source.join(stale, on="partition_key", how="full", coalesce=True)
@@ -45,9 +47,13 @@ def plan(store: Store, project: Project, refresh_id: str, *, now: datetime | Non
 
 
 def unlabelled(store: Store, annotator: str, fingerprint: str) -> pl.DataFrame:
-    """How many records of each partition need the annotator: partition_key, stale."""
+    """How many records of each partition need the annotator: partition_key, stale.
+
+    Records that wait for a batch do not: its replies ask for a run when they are there. Of a jury, records count for
+    which a vote is missing.
+    """
     return store.query(
-        """
+        f"""
         SELECT r.partition_key, count(*) AS stale
         FROM records r
         LEFT JOIN selected_records s USING (record_id)
@@ -56,7 +62,8 @@ def unlabelled(store: Store, annotator: str, fingerprint: str) -> pl.DataFrame:
           AND (s.record_id IS NULL
                OR (s.state = 'selected'
                    AND (l.record_id IS NULL OR l.content_hash <> r.content_hash OR l.fingerprint <> $fingerprint
-                        OR l.state = 'failed')))
+                        OR l.state IN {_UNANSWERED}
+                        OR r.record_id IN (SELECT record_id FROM llm_votes WHERE state IN {_UNANSWERED}))))
         GROUP BY r.partition_key
         """,
         {"annotator": annotator, "fingerprint": fingerprint},

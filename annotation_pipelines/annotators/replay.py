@@ -2,8 +2,10 @@
 benchmarks.
 
 The answer to a chat completion is the one that was recorded for the record in its last user message. Where a file holds
-a text several times, the first row answers for all: equal texts make equal requests, and are asked only once. Token
-counts are approximate: four characters count as one token.
+a text several times, the first row answers for all: equal texts make equal requests, and are asked only once. A
+canary's code is repeated, as a model would; codes in the place of labels (`injection: aliases`) can be answered where
+the task is known. Of several samples all are the same. Token counts are approximate: four characters count as one
+token.
 """
 
 from __future__ import annotations
@@ -15,15 +17,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from annotation_pipelines.annotators.prompts import unfence
+from annotation_pipelines.annotators import canary
+from annotation_pipelines.annotators.aliases import AliasedTask
+from annotation_pipelines.annotators.fence import unfence
 from annotation_pipelines.errors import AnnotatorError, SourceError
+from annotation_pipelines.tasks.base import Task
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -36,6 +41,7 @@ _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
 }
 _TEXT_COLUMNS = ("text", "content", "sentence")
 _PEOPLE = ("human", "gold", "true")
+_MOST_SAMPLES = 128
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,12 @@ class Recording:
     Attributes:
         answers: The first answer to each text.
         rows: How many rows had one.
+        codes: Label to the code that goes for it, where the task is known.
     """
 
-    def __init__(self, answers: dict[str, RecordedAnswer], rows: int) -> None:
-        self.answers, self.rows = answers, rows
+    def __init__(self, answers: dict[str, RecordedAnswer], rows: int, codes: Mapping[str, str] | None = None) -> None:
+        self.answers, self.rows, self.codes = answers, rows, codes or {}
+        self.labels = {answer.label for answer in answers.values()}
         self._stripped = {text.strip(): answer for text, answer in reversed(answers.items())}
         self._longest_first = sorted(answers, key=len, reverse=True)
 
@@ -67,6 +75,7 @@ class Recording:
         text_column: str | None = None,
         label_column: str | None = None,
         confidence_column: str | None = None,
+        task: Task | None = None,
     ) -> Recording:
         """Read a CSV, JSON Lines or Parquet file.
 
@@ -74,8 +83,12 @@ class Recording:
         ending in _label that is not people's (human_label, gold_label, true_label); the confidence in the column with
         the label's prefix and _confidence, where there is one.
 
+        Args:
+            task: What the requests will ask, to know the codes of its labels; None where they go by their names.
+
         Raises:
             SourceError: The file cannot be read, or a column is not there or not to be told.
+            DeclarationError: The task's labels leave no codes.
         """
         frame = _frame(Path(file))
         text_column = _column(frame, file, "text", text_column, [c for c in _TEXT_COLUMNS if c in frame.columns][:1])
@@ -101,7 +114,7 @@ class Recording:
             ) from None
         for text, label, confidence in columns.iter_rows():
             answers.setdefault(text, RecordedAnswer(label, confidence))
-        return cls(answers, len(kept))
+        return cls(answers, len(kept), AliasedTask(task).codes if task else None)
 
     def answer_to(self, message: str) -> RecordedAnswer | None:
         """The answer to the record in a message: the fenced text, else the longest recorded text in the message."""
@@ -121,6 +134,7 @@ def serve(
     confidence_column: str | None = None,
     model: str = "gpt-4o",
     latency_ms: float = 0,
+    task: Task | None = None,
 ) -> None:
     """Answer on http://HOST:PORT/v1 until interrupted (SIGINT or SIGTERM); prints one line when it is ready.
 
@@ -129,7 +143,7 @@ def serve(
         AnnotatorError: The port cannot be listened on.
     """
     recording = Recording.load(
-        file, text_column=text_column, label_column=label_column, confidence_column=confidence_column
+        file, text_column=text_column, label_column=label_column, confidence_column=confidence_column, task=task
     )
 
     def ready(url: str) -> None:
@@ -154,6 +168,7 @@ def replaying(
     confidence_column: str | None = None,
     model: str = "gpt-4o",
     latency_ms: float = 0,
+    task: Task | None = None,
 ) -> Iterator[str]:
     """Serve in a thread on a free port of this machine; gives the base URL.
 
@@ -161,7 +176,7 @@ def replaying(
         SourceError: The file is not to be used.
     """
     recording = Recording.load(
-        file, text_column=text_column, label_column=label_column, confidence_column=confidence_column
+        file, text_column=text_column, label_column=label_column, confidence_column=confidence_column, task=task
     )
     url: list[str] = []
     failure: list[BaseException] = []
@@ -248,8 +263,9 @@ def chat_reply(recording: Recording, model: str, body: str) -> tuple[int, dict[s
     try:
         request = json.loads(body)
         messages = request["messages"]
-        asked = next(_text(m["content"]) for m in reversed(messages) if m["role"] == "user")
-    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
+        asked = _asked([_text(m["content"]) for m in messages if m["role"] == "user"])
+        samples = min(max(1, int(request.get("n") or 1)), _MOST_SAMPLES)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return 400, _error("expected a JSON body with model and messages, one of them a user's", "invalid_request")
     if request.get("model") != model:
         text = f"The model {request.get('model')!r} does not exist: only {model!r} was recorded"
@@ -258,29 +274,52 @@ def chat_reply(recording: Recording, model: str, body: str) -> tuple[int, dict[s
     if answer is None:
         text = f"No answer was recorded for this text: {asked[:80]!r}. The recording serves only the texts of its file"
         return 404, _error(text, "text_not_recorded")
-    content = json.dumps(_asked_fields(request, answer), ensure_ascii=False)
+    schema = _schema(request)
+    label = _as_asked(answer.label, recording, schema)
+    if label is None:
+        text = "None of the recorded labels may be answered. Where they go by codes (injection: aliases), start the "
+        return 400, _error(text + "replay with the project that asks, or with the right column", "labels_not_recorded")
+    fields = {canary.FIELD: canary.code_of(asked), "label": label, "confidence": answer.confidence}
+    fields = {name: value for name, value in fields.items() if value is not None and (not schema or name in schema)}
+    content = json.dumps(fields, ensure_ascii=False)
     prompt = sum(len(_text(m.get("content"))) for m in messages if isinstance(m, dict)) // 4 + 1
-    written = len(content) // 4 + 1
+    written = samples * (len(content) // 4 + 1)
     message = {"role": "assistant", "content": content, "refusal": None}
     return 200, {
         "id": f"chatcmpl-replay-{time.monotonic_ns()}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "choices": [
+            {"index": index, "message": message, "finish_reason": "stop", "logprobs": None} for index in range(samples)
+        ],
         "usage": {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written},
     }
 
 
-def _asked_fields(request: dict[str, Any], answer: RecordedAnswer) -> dict[str, Any]:
-    """The recorded fields that the request's schema has; all of them without one."""
-    fields: dict[str, Any] = {"label": answer.label}
-    if answer.confidence is not None:
-        fields["confidence"] = answer.confidence
+def _asked(users: Sequence[str]) -> str:
+    """The user's message that asks about a record: the last one that holds a fenced record, else the last one."""
+    return next((text for text in reversed(users) if unfence(text) is not None), users[-1])
+
+
+def _schema(request: dict[str, Any]) -> dict[str, Any]:
+    """The fields that the request's schema has; empty without one."""
     node: Any = request.get("response_format")
     for key in ("json_schema", "schema", "properties"):
         node = node.get(key) if isinstance(node, dict) else None
-    return {name: fields[name] for name in fields if name in node} if isinstance(node, dict) else fields
+    return node if isinstance(node, dict) else {}
+
+
+def _as_asked(label: str, recording: Recording, schema: dict[str, Any]) -> str | None:
+    """A recorded label, or its code where the schema's labels are codes; None where no recorded label is among them."""
+    field = schema.get("label")
+    allowed = field.get("enum") if isinstance(field, dict) else None
+    if not isinstance(allowed, list):
+        return label
+    names = {name for name in allowed if isinstance(name, str)}
+    if recording.labels & names:
+        return label
+    return recording.codes.get(label, label) if names & set(recording.codes.values()) else None
 
 
 def _error(message: str, code: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A small document that the processes of this machine change in turns: who is sending how much, what is spent.
 
 A JSON object in a file. A turn locks the file (the lock goes with the process, also when it is killed), reads, and
-writes back what was changed. A turn takes microseconds: nothing waits inside one. A document that was cut off or damaged
-counts as empty: whoever keeps something here can make it again from the ledger or from the endpoint's answers.
+writes back what was changed. A turn takes microseconds: nothing waits inside one. A document that was cut off or
+damaged counts as empty: whoever keeps something here can make it again from the ledger or the endpoint's answers.
 """
 
 from __future__ import annotations
@@ -130,10 +130,11 @@ def _read(file: int) -> tuple[bytes, Document]:
         document = json.loads(text) if text else {}
     except ValueError:
         return b"", {}
-    return text, document if isinstance(document, dict) else {}
+    return text.rstrip(), document if isinstance(document, dict) else {}
 
 
 def _write(file: int, text: bytes) -> None:
-    if os.pwrite(file, text, 0) != len(text):
+    """Write in one call: where the document was longer, blanks follow, so that a kill leaves no tail of the old one."""
+    padded = text.ljust(os.fstat(file).st_size)
+    if os.pwrite(file, padded, 0) != len(padded):
         raise OSError("no space left on device")
-    os.ftruncate(file, len(text))

@@ -18,6 +18,7 @@ from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import MODEL_EVALUATION, UNPARTITIONED
+from annotation_pipelines.tasks.base import UNANSWERED
 
 TEACHER = "teacher"
 EVALUATION, MONITOR = "evaluation", "monitor"
@@ -28,11 +29,11 @@ WHERE role = 'evaluation' AND label IN (SELECT unnest($labels)) ORDER BY record_
 """
 # A record that the annotator looked at and gave no label counts as wrong: the student always gives one. A call that
 # failed says nothing about the annotator.
-_TEACHER = """
+_TEACHER = f"""
 SELECT h.record_id, h.role, h.label AS gold, l.label AS given
 FROM human_labels h JOIN llm_labels l USING (record_id, content_hash)
 WHERE h.role IN ('evaluation', 'monitor') AND h.label IN (SELECT unnest($labels))
-      AND l.annotator = $annotator AND l.state <> 'failed'
+      AND l.annotator = $annotator AND l.state NOT IN {UNANSWERED}
 ORDER BY h.record_id
 """
 _METRICS = pl.Schema(

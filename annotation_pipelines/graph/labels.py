@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
-import polars as pl
 
 from annotation_pipelines.graph.stage import Metadata, Outcome, Stage, StageBuilder, money, numbers, sample
 from annotation_pipelines.project import Project, digest
-from annotation_pipelines.store.records import records_to_annotate
+
+if TYPE_CHECKING:
+    from annotation_pipelines.annotators.counts import Occasion
+    from annotation_pipelines.annotators.panel import Panel
 
 
 def llm_labels(builder: StageBuilder) -> dg.AssetsDefinition:
@@ -15,33 +19,32 @@ def llm_labels(builder: StageBuilder) -> dg.AssetsDefinition:
     from annotation_pipelines.annotators.factory import annotator_name
 
     declaration = builder.project.declaration
-    annotator = declaration.annotators[0]
 
     def body(stage: Stage) -> Outcome:
-        from annotation_pipelines.annotators.annotation import annotate_records
-        from annotation_pipelines.annotators.factory import make_annotator
+        from annotation_pipelines.annotators.pending import Wanted
 
-        records = records_to_annotate(stage.store, stage.partition_key)
-        annotator = make_annotator(stage.project, stage.store)
-        counts = annotate_records(
+        panel, occasion = panel_of(stage)
+        counts = panel.label(
             stage.store,
-            annotator,
-            records,
+            Wanted.of_partition(stage.partition_key),
             stage.partition_key,
-            run_id=stage.run_id,
+            occasion=occasion,
             progress=stage.progress("labelling records"),
         )
         facts = counts.facts()
         with stage.store.transaction() as con:
             stage.store.record_stage(con, "llm_labels", stage.partition_key, facts, stage.run_id)
+        over_budget = counts.states["over_budget"]
+        if over_budget:
+            stage.context.log.warning(f"{over_budget:,} records were not asked about: the budget is spent")
         return Outcome(
             {
                 "dagster/partition_row_count": counts.selected,
-                "annotator": annotator.name,
-                **numbers(facts, "new", "changed", "stale", "retried", "reused", "called"),
+                "annotator": ", ".join(member.name for member in panel.members),
+                **numbers(facts, "new", "changed", "stale", "retried", "reused", "called", "repairs"),
                 **{state: n for state, n in counts.states.items() if n},
                 "cost": money(counts.cost_usd),
-                **numbers(facts, "prompt_tokens", "completion_tokens"),
+                **numbers(facts, "prompt_tokens", "cached_tokens", "completion_tokens"),
                 "records_per_second": round(counts.called / counts.seconds, 1) if counts.called else 0,
                 "recovered_from_journal": counts.recovered,
                 **_pictures(stage),
@@ -53,30 +56,68 @@ def llm_labels(builder: StageBuilder) -> dg.AssetsDefinition:
                     passed=counts.states["failed"] == 0,
                     severity=dg.AssetCheckSeverity.WARN,
                     metadata={"failed": counts.states["failed"], "problems": _problems(stage)},
-                )
+                ),
+                dg.AssetCheckResult(
+                    check_name="within_budget",
+                    asset_key=builder.key("llm_labels"),
+                    passed=over_budget == 0,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"not_asked": over_budget, "cost": money(counts.cost_usd)},
+                ),
             ],
         )
 
+    annotators = [annotator.openai for annotator in declaration.annotators]
+    kinds = {"openai" if openai else "sentence-transformers" for openai in annotators}
     return builder.asset(
         "llm_labels",
         body,
         description=f"What {annotator_name(builder.project)} says of every selected record. Only new, changed and "
         "stale records are asked about; every reply is kept in `llm_calls` and never bought twice.",
         deps=["selected_records", "embeddings", "human_labels"],
-        kinds={"openai" if annotator.openai else "sentence-transformers", "duckdb"},
-        version=[declaration.task, _guideline_digest(builder.project), annotator, declaration.demonstrations],
+        kinds={*kinds, "duckdb"},
+        version=answer_version(builder.project),
         checks=[
             builder.check(
                 "llm_labels",
                 "every_call_answered",
                 "No record ended without an answer; the next run asks again.",
-            )
+            ),
+            builder.check(
+                "llm_labels",
+                "within_budget",
+                "No record was left out because the budget was spent; the next run goes on from there.",
+            ),
         ],
     )
 
 
-def _guideline_digest(project: Project) -> str:
-    return digest(project.guideline)
+def panel_of(stage: Stage) -> tuple[Panel, Occasion]:
+    """The project's annotators, and on what occasion they are asked."""
+    from annotation_pipelines.annotators.counts import Occasion
+    from annotation_pipelines.annotators.factory import make_panel
+
+    occasion = Occasion(stage.run_id, stage.backfill_id, stage.project.declaration.budget)
+    return make_panel(stage.project, stage.store), occasion
+
+
+def answer_version(project: Project) -> object:
+    """What of the declaration decides the labels; changed limits, budgets and prices leave them as they are."""
+    declaration = project.declaration
+    unimportant = ("concurrency", "timeout", "max_retries", "patience", "limits", "mode", "batch", "price")
+    annotators = [
+        annotator.model_dump(mode="json", exclude={"openai": set(unimportant)}) for annotator in declaration.annotators
+    ]
+    return [
+        declaration.task,
+        digest(project.guideline),
+        annotators,
+        declaration.panel,
+        declaration.prompt,
+        declaration.injection,
+        declaration.privacy,
+        declaration.demonstrations,
+    ]
 
 
 def _problems(stage: Stage) -> dict[str, int]:
@@ -94,14 +135,23 @@ def _pictures(stage: Stage) -> Metadata:
     from annotation_pipelines.reports import plots
     from annotation_pipelines.reports.bars import text_bars
 
-    rows = stage.store.query(
-        "SELECT record_id, content, label, confidence, l.state, gold FROM llm_labels l JOIN records USING (record_id) "
-        "WHERE l.partition_key = ? ORDER BY record_id",
-        [stage.partition_key],
-    )
+    joined = "FROM llm_labels l JOIN records USING (record_id) WHERE l.partition_key = ?"
     labels = list(stage.project.declaration.task.classification.labels)
     counts = dict.fromkeys(labels, 0)
-    counts.update(dict(rows.drop_nulls("label")["label"].value_counts().iter_rows()))
+    with stage.store.transaction() as con:
+        given = "AND label IS NOT NULL"
+        found = stage.store.frame(
+            con, f"SELECT label, count(*) AS n {joined} {given} GROUP BY label", [stage.partition_key]
+        )
+        compared = stage.store.frame(
+            con, f"SELECT gold, label {joined} {given} AND gold IS NOT NULL", [stage.partition_key]
+        )
+        shown = stage.store.frame(
+            con,
+            f"SELECT record_id, content, label, confidence, l.state, gold {joined} ORDER BY record_id LIMIT 8",
+            [stage.partition_key],
+        )
+    counts.update(dict(found.iter_rows()))
     metadata: Metadata = {
         "labels": dg.MetadataValue.md(text_bars(counts)),
         "label_distribution": dg.MetadataValue.md(
@@ -110,7 +160,6 @@ def _pictures(stage: Stage) -> Metadata:
     }
     accuracy = teacher_accuracy(stage.store, stage.partition_key)
     if accuracy.records:
-        compared = rows.filter(pl.col("gold").is_not_null() & pl.col("label").is_not_null())
         metadata["accuracy_against_gold"] = accuracy.value
         metadata["confusion_matrix"] = dg.MetadataValue.md(
             plots.markdown_image(
@@ -118,7 +167,7 @@ def _pictures(stage: Stage) -> Metadata:
                 "confusion matrix",
             )
         )
-    return {**metadata, "sample": sample(rows)}
+    return {**metadata, "sample": sample(shown)}
 
 
 def validation_results(builder: StageBuilder) -> dg.AssetsDefinition:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from annotation_pipelines.graph import labels, models, records, refresh
+from annotation_pipelines.graph import batches, labels, models, records, refresh
 from annotation_pipelines.graph.partitions import partitions_definition
 from annotation_pipelines.graph.stage import StageBuilder
 from annotation_pipelines.project import Project
@@ -70,11 +70,18 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
         retrain_job=f"{project.name}_retrain",
         jobs=[backfill, retrain],
     )
+    batch_sensor = batches.batches_sensor(
+        builder,
+        label_job=f"{project.name}_backfill",
+        label_stages=PARTITIONED,
+        retrain_job=f"{project.name}_retrain",
+        jobs=[backfill, retrain],
+    )
     return dg.Definitions(
         assets=assets,
         jobs=[refresh_job, backfill, retrain, predict],
         schedules=_schedules(project, refresh_job),
-        sensors=[sensor],
+        sensors=[sensor, *([batch_sensor] if batch_sensor else [])],
     )
 
 

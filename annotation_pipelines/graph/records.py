@@ -6,7 +6,7 @@ from collections import Counter
 
 import dagster as dg
 
-from annotation_pipelines.graph.stage import Outcome, Stage, StageBuilder, numbers, sample
+from annotation_pipelines.graph.stage import Metadata, Outcome, Stage, StageBuilder, money, numbers, sample
 from annotation_pipelines.store.records import live_records
 
 _INGESTED = ("rows", "new", "changed", "updated", "moved", "restored", "deleted", "unchanged")
@@ -158,7 +158,14 @@ def selected_records(builder: StageBuilder) -> dg.AssetsDefinition:
             "ORDER BY score DESC NULLS LAST, record_id LIMIT 10",
             [stage.partition_key],
         )
-        return Outcome({"dagster/partition_row_count": sum(counts.values()), **counts, "sample": sample(rows)})
+        return Outcome(
+            {
+                "dagster/partition_row_count": sum(counts.values()),
+                **counts,
+                **_calls_to_come(stage),
+                "sample": sample(rows),
+            }
+        )
 
     size = f"at most {selection.per_partition} a partition" if selection.per_partition else "all of them"
     return builder.asset(
@@ -170,3 +177,21 @@ def selected_records(builder: StageBuilder) -> dg.AssetsDefinition:
         kinds={"duckdb"},
         version=selection,
     )
+
+
+def _calls_to_come(stage: Stage) -> Metadata:
+    """What labelling the selected records will take, where it leaves this machine."""
+    if not any(annotator.openai for annotator in stage.project.declaration.annotators):
+        return {}
+    from annotation_pipelines.annotators.factory import make_panel
+    from annotation_pipelines.annotators.pending import Wanted
+    from annotation_pipelines.annotators.plan import plan_calls
+
+    panel = make_panel(stage.project, stage.store)
+    total = plan_calls(stage.store, panel, Wanted.of_partition(stage.partition_key)).total
+    return {
+        "planned_calls": total.calls,
+        "planned_tokens": total.tokens,
+        "planned_cost": money(total.cost_usd),
+        "planned_from": total.words,
+    }

@@ -46,6 +46,11 @@ class Stage:
         """The Dagster run."""
         return str(self.context.run_id)
 
+    @property
+    def backfill_id(self) -> str | None:
+        """The backfill that launched the run, if one did."""
+        return self.context.run.tags.get("dagster/backfill")
+
     def progress(self, what: str) -> Progress:
         """Progress of a piece of work, into the event log and to listeners."""
         return Progress(what, self.context.log.info)

@@ -184,5 +184,5 @@ def _data_url(figure: Figure) -> str:
 
 
 def _annotator(project: Project) -> str:
-    openai = project.declaration.annotators[0].openai
-    return openai.model if openai else "embedded annotator"
+    annotators = project.declaration.annotators
+    return ", ".join(each.openai.model if each.openai else "embedded annotator" for each in annotators)

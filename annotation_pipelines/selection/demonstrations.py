@@ -1,7 +1,9 @@
-"""Which demonstrations go with a record: the nearest ones, as in LLMaAA (Zhang et al. 2023, arXiv 2310.19596)."""
+"""Which demonstrations go with a record: the nearest ones, as in LLMaAA (Zhang et al. 2023, arXiv 2310.19596), random
+ones, or the same for all. A record is never its own demonstration."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,3 +100,50 @@ def nearest_to_records(
         k,
         same_record(records, demonstrations),
     )
+
+
+def fixed_for_records(
+    records: pl.DataFrame, demonstrations: pl.DataFrame, k: int, *, seed: int = 0
+) -> NDArray[np.int64]:
+    """The same k demonstrations for every record, drawn by the seed; where one is the record itself, the next drawn.
+
+    Args:
+        records: record_id and content_hash; n rows.
+        demonstrations: record_id and content_hash; m rows.
+
+    Returns:
+        Rows of `demonstrations`, shape (n, min(k, m)); a row begins with -1 where there are too few.
+    """
+    drawn = np.random.default_rng(seed).permutation(demonstrations.height)
+    return _first_allowed(np.tile(drawn, (records.height, 1)), same_record(records, demonstrations), k)
+
+
+def random_for_records(
+    records: pl.DataFrame, demonstrations: pl.DataFrame, k: int, *, seed: int = 0
+) -> NDArray[np.int64]:
+    """k demonstrations for every record, drawn by the seed and the record's content: equal texts make equal requests.
+
+    Args:
+        records: record_id and content_hash; n rows.
+        demonstrations: record_id and content_hash; m rows.
+
+    Returns:
+        Rows of `demonstrations`, shape (n, min(k, m)); a row begins with -1 where there are too few.
+    """
+    m = demonstrations.height
+    drawn = np.empty((records.height, m), dtype=np.int64)
+    for row, content_hash in enumerate(records["content_hash"]):
+        own = hashlib.blake2b(f"{seed}:{content_hash}".encode(), digest_size=8).digest()
+        drawn[row] = np.random.default_rng(int.from_bytes(own, "big")).permutation(m)
+    return _first_allowed(drawn, same_record(records, demonstrations), k)
+
+
+def _first_allowed(drawn: NDArray[np.int64], excluded: NDArray[np.bool_], k: int) -> NDArray[np.int64]:
+    """Of each row's draw the first k that are not excluded, the first drawn last."""
+    n, m = drawn.shape
+    width = min(k, m)
+    chosen = np.full((n, width), NONE, dtype=np.int64)
+    for row in range(n):
+        allowed = drawn[row][~excluded[row][drawn[row]]][:width]
+        chosen[row, width - len(allowed) :] = allowed[::-1]
+    return chosen

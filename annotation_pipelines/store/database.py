@@ -7,6 +7,7 @@ another run of ours (it wrote its name beside the lock) or a person's DuckDB com
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ from annotation_pipelines.store.schema import TABLES
 DEFAULT_WAIT_SECONDS = 300.0
 ANNOUNCE_EVERY_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+_MAKE_WRITABLE = "Free the disk or make the folder writable, and run again; nothing that was written before is lost"
+_DISK_TROUBLE = tuple(
+    os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+)
 
 Announce = Callable[[str], None]
 
@@ -71,15 +76,20 @@ class Store:
             StoreLocked: Somebody else held the store for longer than the wait.
             StoreCorrupted: The file is damaged.
             StoreTooNew: A later version of this package wrote the file.
+            StoreError: The disk is full, or the file cannot be written.
         """
         with self._turn() as con:
-            con.execute("BEGIN")
             try:
+                con.execute("BEGIN")
                 yield con
-            except BaseException:
-                con.execute("ROLLBACK")
+                con.execute("COMMIT")
+            except BaseException as error:
+                with suppress(duckdb.Error):  # after a failed COMMIT there is nothing to roll back
+                    con.execute("ROLLBACK")
+                for cause in _causes(error):
+                    if trouble := _trouble(cause, self.path):
+                        raise trouble from None
                 raise
-            con.execute("COMMIT")
 
     def query(
         self, sql: str, params: Mapping[str, Any] | Sequence[Any] | None = None, **frames: pl.DataFrame
@@ -155,14 +165,10 @@ class Store:
     @contextmanager
     def _turn(self) -> Iterator[duckdb.DuckDBPyConnection]:
         wait = _Wait(self.path, self._announce, self._wait if self._wait is not None else wait_limit())
-        try:
+        lock = FileLock(f"{self.path}.lock")
+        with writing(self.home):
             self.home.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{self.path}.lock")
             _acquire(lock, self._holder_file, wait)
-        except OSError as error:
-            raise StoreError(
-                f"cannot be written: {error.strerror}", where=self.home, todo="Make the folder writable, and run again"
-            ) from None
         try:
             con = self._connect(wait)
             try:
@@ -170,7 +176,8 @@ class Store:
             finally:
                 con.close()
         finally:
-            self._holder_file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._holder_file.unlink(missing_ok=True)
             lock.release()
 
     @property
@@ -197,6 +204,24 @@ class Store:
                 con.close()
                 raise
             return con
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Trouble with the disk, in our words.
+
+    Raises:
+        StoreError: The block raised OSError; the file or folder is named as what cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The disk is full or gone, or the folder is not writable."""
+    return StoreError(f"cannot be written: {error.strerror or error}", where=path, todo=_MAKE_WRITABLE)
 
 
 class _Wait:
@@ -227,7 +252,8 @@ def _acquire(lock: FileLock, holder_file: Path, wait: _Wait) -> None:
         except Timeout:
             wait.pause(_our_holder(holder_file))
             continue
-        holder_file.write_text(f"{Path(sys.argv[0]).name or 'python'} (PID {os.getpid()})", encoding="utf-8")
+        with suppress(OSError):  # on a full disk there is no name, but what is there can be read
+            holder_file.write_text(f"{Path(sys.argv[0]).name or 'python'} (PID {os.getpid()})", encoding="utf-8")
         return
 
 
@@ -247,15 +273,35 @@ def _duckdb_holder(message: str) -> str | None:
 
 
 def _unusable(error: duckdb.Error, path: Path) -> StoreError:
-    first_line = str(error).splitlines()[0][:300]
-    if path.exists() and isinstance(
-        error, duckdb.IOException | duckdb.SerializationException | duckdb.FatalException | duckdb.InternalException
-    ):
-        if "Permission" in first_line or "Read-only" in first_line or "No space" in first_line:
-            return StoreError(first_line, where=path, todo="Free the disk or make the folder writable, and run again")
+    """Why a connection could not be opened."""
+    return _trouble(error, path) or StoreError(_first_line(error), where=path, todo="See the message of DuckDB")
+
+
+def _trouble(error: duckdb.Error, path: Path) -> StoreError | None:
+    """What is wrong with the disk or the file, in our words; None where it is the statement that is wrong."""
+    message = _first_line(error)
+    for reason in _DISK_TROUBLE:
+        if reason in message:
+            return StoreError(f"cannot be written: {reason}", where=path, todo=_MAKE_WRITABLE)
+    if ".parquet" in message:
+        return None
+    damaged = isinstance(error, duckdb.SerializationException | duckdb.FatalException | duckdb.InternalException)
+    if damaged or "Corrupt" in message or (isinstance(error, duckdb.IOException) and path.name in message):
         return StoreCorrupted(
-            f"the database cannot be read ({first_line})",
+            f"the database cannot be read ({message})",
             where=path,
-            todo="Move the file away and put a backup in its place; paid answers are also in the journal beside it",
+            todo="Move the file away and put a backup in its place; what was not yet in it is in the journal beside it",
         )
-    return StoreError(first_line, where=path, todo="See the message of DuckDB")
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[duckdb.Error]:
+    """The errors of DuckDB behind an error: after the first, clearing up fails as well."""
+    while error is not None:
+        if isinstance(error, duckdb.Error):
+            yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).splitlines()[0][:300]

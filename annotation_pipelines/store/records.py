@@ -1,4 +1,4 @@
-"""What stages read of the records: those that are live, those that are selected."""
+"""What stages read of the records that are live."""
 
 from __future__ import annotations
 
@@ -16,17 +16,4 @@ def live_records(store: Store, partition_key: str | None = None) -> pl.DataFrame
         ORDER BY record_id
         """,
         {"partition": partition_key},
-    )
-
-
-def records_to_annotate(store: Store, partition_key: str) -> pl.DataFrame:
-    """The selected records of a partition with their content: record_id, content_hash, content."""
-    return store.query(
-        """
-        SELECT r.record_id, r.content_hash, r.content
-        FROM selected_records s JOIN records r USING (record_id)
-        WHERE s.partition_key = ? AND s.state = 'selected' AND r.deleted_at IS NULL
-        ORDER BY r.record_id
-        """,
-        [partition_key],
     )

@@ -170,14 +170,14 @@ LLM_BATCHES = Table(
     "llm_batches",
     "every batch that was submitted to a batch API",
     (
-        _required("batch_id", "VARCHAR", "the endpoint's id of the batch"),
+        _required("batch_id", "VARCHAR", "the endpoint's id of the batch; a name of our own until the endpoint has it"),
         _PARTITION,
         _required("annotator", "VARCHAR", "who is asked"),
         _required("endpoint", "VARCHAR", "base URL, without credentials"),
         _required(
             "status",
             "VARCHAR",
-            "as the endpoint says: validating, in_progress, finalizing, cancelling; completed, expired, failed, "
+            "uploading, creating; then as the endpoint says: validating, in_progress, finalizing, cancelling; completed, expired, failed, "
             "cancelled; or lost (the endpoint does not know it any more)",
         ),
         _required("requests", "BIGINT", "requests in it"),
@@ -196,7 +196,7 @@ LLM_BATCHES = Table(
 )
 BATCH_REQUESTS = Table(
     "batch_requests",
-    "the requests of open batches; removed when the batch is harvested",
+    "the requests of open batches, and those that an ended batch left without an answer",
     (
         _required("batch_id", "VARCHAR", "the batch in llm_batches"),
         _required("request_key", "VARCHAR", "the request; its custom_id in the batch"),

@@ -13,16 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_pipelines import project
-from annotation_pipelines.annotators.base import Reply
+from annotation_pipelines.annotators.base import Reply, Turn
 from annotation_pipelines.annotators.embedded import EmbeddedAnnotator, label_texts, mixed_probabilities
 from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.encoder import Encoder
 from annotation_pipelines.project import Classification
+from annotation_pipelines.tasks.base import Annotation
 from annotation_pipelines.tasks.classification import ClassificationTask
 
 ML_PROJECTS = Path(__file__).parents[2] / "assets" / "ml_projects"
 N = 60
+
+
+def read(annotator: EmbeddedAnnotator, reply: Reply) -> Annotation:
+    """What a reply to a first question says."""
+    ended = annotator.proceed([Turn(reply.request, reply.status, reply.text)])
+    assert isinstance(ended, Annotation)
+    return ended
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def annotator(
 def accuracy(annotator: EmbeddedAnnotator, rows: pl.DataFrame) -> float:
     gold = dict(rows.select("record_id", "label").iter_rows())
     replies = list(annotator.annotate(annotator.requests(rows)))
-    return float(np.mean([annotator.read(r.text or "").label == gold[r.request.record_id] for r in replies]))
+    return float(np.mean([read(annotator, r).label == gold[r.request.record_id] for r in replies]))
 
 
 def test_descriptions_alone_label_most_records_right(
@@ -97,7 +105,7 @@ def test_every_request_gets_one_free_reply_that_says_all(
         assert set(answer) == {"label", "confidence", "scores"}
         assert list(answer["scores"]) == list(task.labels)
         assert sum(answer["scores"].values()) == pytest.approx(1, abs=1e-5)
-        annotation = teacher.read(reply.text or "")
+        annotation = read(teacher, reply)
         assert annotation.state == "labelled"
         assert annotation.label == max(answer["scores"], key=answer["scores"].get)
         assert annotation.confidence == answer["scores"][annotation.label]

@@ -19,6 +19,7 @@ from annotation_pipelines.annotators.replay import Recording, replaying, serve
 from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import AnnotatorError, SourceError
 from annotation_pipelines.tasks.registry import make_task
+from tests.annotators.talking import converse
 
 CLIMATE = Path(__file__).parents[2] / "assets" / "climate_stance"
 STANCE = CLIMATE / "data" / "stance.csv"
@@ -29,7 +30,7 @@ def climate_annotator(url: str, **changes: Any) -> OpenAIAnnotator:
     settings = project.declaration.annotators[0].openai
     assert settings
     settings = settings.model_copy(update={"base_url": url, "max_retries": 1, **changes})
-    return OpenAIAnnotator(settings, make_task(project.declaration.task), project.guideline)
+    return OpenAIAnnotator(settings, make_task(project.declaration.task), project.guideline, price=settings.price)
 
 
 def post(url: str, body: Any) -> tuple[int, Any]:
@@ -61,19 +62,16 @@ def recorded(tmp_path: Path) -> Path:
 
 
 def test_gpt_4o_is_as_right_on_climate_stance_as_published() -> None:
-    stance = pl.read_csv(STANCE).with_columns(pl.col("index").cast(pl.String).alias("record_id"))
-    records = stance.select("record_id", pl.col("text").alias("content"), pl.lit("h").alias("content_hash"))
+    stance = pl.read_csv(STANCE)
     with replaying(STANCE) as url:
-        annotator = climate_annotator(url)
-        replies = list(annotator.annotate(annotator.requests(records)))
-    assert {r.status for r in replies} == {"ok"}
-    read = {r.request.record_id: annotator.read(r.text or "") for r in replies}
-    assert len(read) == len(replies) == 2299
-    labels = pl.Series([read[i].label for i in stance["record_id"]])
+        heard = converse(climate_annotator(url), stance["text"].to_list())
+    assert len(heard.kept) == len(heard.ended) == stance["text"].n_unique() == 2046
+    read = [heard.annotation(text) for text in stance["text"]]
+    labels = pl.Series([annotation.label for annotation in read])
     assert (labels == stance["gpt4o_label"]).all()
     assert (labels == stance["human_label"]).sum() == 1729  # .752
-    assert all(r.cost_usd and r.prompt_tokens and r.completion_tokens for r in replies)
-    assert all(read[i].confidence is not None for i in stance["record_id"])
+    assert all(annotation.confidence is not None for annotation in read)
+    assert all(r.cost_usd and r.prompt_tokens and r.completion_tokens for r in heard.kept)
 
 
 def test_equal_texts_of_the_climate_file_have_equal_labels() -> None:
@@ -133,19 +131,17 @@ def test_an_unknown_model_and_a_broken_body_are_said(recorded: Path) -> None:
             b"[" * 99999,
         ):
             assert post(url, body)[0] == 400
-        annotator = climate_annotator(url)
-        records = pl.DataFrame({"record_id": ["1"], "content_hash": ["h"], "content": ["short"]})
         with pytest.raises(AnnotatorError, match="no model 'gpt-4o'"):
-            list(annotator.annotate(annotator.requests(records)))
+            converse(climate_annotator(url), ["short"])
 
 
-def test_a_text_without_a_recorded_answer_fails_alone(recorded: Path) -> None:
-    records = pl.DataFrame({"record_id": ["1", "2"], "content_hash": ["h", "h"], "content": ["unheard of", "short"]})
-    with replaying(recorded) as url:
-        annotator = climate_annotator(url)
-        replies = {r.request.record_id: r for r in annotator.annotate(annotator.requests(records))}
-    assert (replies["1"].status, replies["2"].status) == ("error", "ok")
-    assert "No answer was recorded" in (replies["1"].error or "")
+def test_a_text_without_a_recorded_answer_fails_alone(tmp_path: Path) -> None:
+    file = tmp_path / "recorded.csv"
+    file.write_text("text,label\nshort,agrees\n", encoding="utf-8")
+    with replaying(file) as url:
+        heard = converse(climate_annotator(url), ["unheard of", "short"])
+    assert [heard.annotation(text).state for text in ("unheard of", "short")] == ["failed", "labelled"]
+    assert "No answer was recorded" in (heard.annotation("unheard of").problem or "")
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

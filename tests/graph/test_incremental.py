@@ -221,4 +221,4 @@ def test_what_a_killed_run_paid_for_is_not_bought_again(
     endpoint.behave = good
     run(shop, instance)
     assert len(endpoint.billed) == len(in_week(shop.records)), "a paid answer was bought again"
-    assert shop.facts("llm_labels", WEEK)["recovered"] == paid
+    assert shop.facts("llm_labels", WEEK)["unchanged"] == paid, "what was answered before the end was labelled, too"

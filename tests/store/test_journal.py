@@ -33,7 +33,7 @@ def calls(store: Store) -> int:
     return int(store.query("SELECT count(*) AS n FROM llm_calls")["n"].item())
 
 
-def test_folding_moves_the_replies_into_the_ledger_and_empties_the_journal(store: Store) -> None:
+def test_folding_moves_the_replies_into_the_ledger_and_the_archive(store: Store) -> None:
     with Journal(store.home) as journal:
         for n in range(5):
             journal.append(row(f"k{n}"))
@@ -41,7 +41,8 @@ def test_folding_moves_the_replies_into_the_ledger_and_empties_the_journal(store
         journal.append(row("k5"))
         assert journal.fold(store).replies == 1
     assert calls(store) == 6
-    assert list((store.home / "journal").iterdir()) == []
+    assert [path.name for path in (store.home / "journal").iterdir()] == ["folded"]
+    assert len(list((store.home / "journal" / "folded").iterdir())) == 2
 
 
 def test_the_journal_of_a_killed_process_is_folded_by_the_next_one(store: Store) -> None:
@@ -110,20 +111,78 @@ def test_a_cut_off_line_is_set_aside_and_the_rest_is_kept(store: Store) -> None:
     assert [file.name for file in (store.home / "journal" / "damaged").iterdir()] == [journal.path.name]
 
 
-def test_a_full_disk_is_one_clear_error_and_earlier_replies_are_kept(store: Store) -> None:
+def test_a_full_disk_is_one_clear_error_and_also_the_reply_that_met_it_is_kept(store: Store) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with Journal(store.home) as journal:
             journal.append(row("k0"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 40, hard))
-            with pytest.raises(StoreError, match=r"journal cannot be written.*replies written before are kept"):
+            with pytest.raises(StoreError, match=r"jsonl: cannot be written: No space.*nothing that was written before is lost"):
                 journal.append(row("k1"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     folded = fold_leftovers(store)
-    assert (folded.replies, folded.damaged) == (1, 1)
+    assert (folded.replies, folded.damaged) == (2, 1)
+    assert [path.name for path in (store.home / "journal").glob("*.reserve")] == []
+
+
+def test_a_reply_after_one_that_did_not_fit_is_whole(store: Store) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with Journal(store.home) as journal:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+            with pytest.raises(StoreError):
+                journal.append(row("lost"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            journal.append(row("kept"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    fold_leftovers(store)
+    assert find_replies(store, ["lost", "kept"])["request_key"].to_list() == ["kept"]
+
+
+def test_what_a_lost_database_held_comes_back_from_the_archive(store: Store) -> None:
+    with Journal(store.home) as journal:
+        for n in range(30):
+            journal.append(row(f"k{n}", reply=f"reply {n}"))
+            if n % 10 == 9:
+                journal.fold(store)
+    before = store.query("SELECT * FROM llm_calls ORDER BY call_id")
+    store.path.unlink()
+    assert fold_leftovers(store).replies == 30
+    assert store.query("SELECT * FROM llm_calls ORDER BY call_id").equals(before)
+    assert fold_leftovers(store).replies == 0
+
+
+def test_what_an_old_backup_lacks_comes_back_from_the_archive(store: Store) -> None:
+    with Journal(store.home) as journal:
+        journal.append(row("old"))
+        journal.fold(store)
+        backup = store.path.read_bytes()
+        journal.append(row("new"))
+        journal.fold(store)
+    store.path.write_bytes(backup)
+    assert calls(store) == 1
+    assert fold_leftovers(store).replies == 1
+    assert calls(store) == 2
+
+
+def test_a_damaged_archive_gives_what_can_be_read_and_is_asked_once(store: Store) -> None:
+    with Journal(store.home) as journal:
+        for n in range(200):
+            journal.append(row(f"k{n}", reply=f"reply {n}" * n))
+        journal.fold(store)
+    (file,) = (store.home / "journal" / "folded").iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    store.path.unlink()
+    found = fold_leftovers(store).replies
+    assert 0 <= found < 200
+    assert fold_leftovers(store).replies == 0
+    assert calls(store) == found
 
 
 def test_errors_are_recorded_and_never_served_as_answers(store: Store) -> None:

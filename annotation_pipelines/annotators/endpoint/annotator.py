@@ -1,28 +1,38 @@
-"""A large language model behind an OpenAI-compatible chat completions endpoint."""
+"""A large language model behind an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from annotation_pipelines.annotators import prompts
-from annotation_pipelines.annotators.base import Reply, Request
+from annotation_pipelines.annotators.base import Ask, Keep, Request, Turn
+from annotation_pipelines.annotators.endpoint import wire
 from annotation_pipelines.annotators.endpoint.chat import Chat
-from annotation_pipelines.annotators.endpoint.url import checked_url, is_local
-from annotation_pipelines.annotators.endpoint.verdicts import read_completion
-from annotation_pipelines.annotators.streaming import stream
+from annotation_pipelines.annotators.endpoint.dialect import Dialect, Prompt
+from annotation_pipelines.annotators.endpoint.url import endpoint_url, is_local
+from annotation_pipelines.annotators.endpoint.votes import majority, token_probability
+from annotation_pipelines.annotators.endpoint.wire import Choice, Completion, Manner, encoded, read_completion
+from annotation_pipelines.annotators.privacy.redaction import Redactor
+from annotation_pipelines.annotators.prompts import Prompts
+from annotation_pipelines.annotators.spending.purse import Purse
 from annotation_pipelines.errors import AnnotatorError, DeclarationError
+from annotation_pipelines.project import Injection, Price, digest
 from annotation_pipelines.project import OpenAIAnnotator as Settings
-from annotation_pipelines.project import digest
 from annotation_pipelines.tasks.base import Annotation, Task
 
-DEFAULT_URL = "https://api.openai.com/v1"
+METHOD = 1
+"""Raised when the same replies would make another label."""
 
-_OWN_FIELDS = ("messages", "model", "n", "stream")
+_OWN_FIELDS = ("messages", "input", "model", "n", "stream", "logprobs", "tools", "tool_choice")
+
+Choose = Callable[[pl.DataFrame], np.ndarray]
 
 
 class OpenAIAnnotator:
@@ -31,13 +41,18 @@ class OpenAIAnnotator:
     Args:
         settings: What the declaration says of the model and its endpoint.
         guideline: How to annotate, in words.
+        name: How tables call it; default: openai:MODEL.
+        template: The user's template of the system prompt; None for the package's own.
+        injection: Which defences against instructions in records are on; None for none.
+        redactor: Takes personal data out of a text before it is sent; None leaves it in.
+        redaction: JSON-like; changes whenever the redactor would make another text.
         demonstrations: Gold records to show, with content and label; None for none.
-        per_prompt: How many of them each prompt shows.
-        nearest: For a frame of n records the rows of their demonstrations, an int array (n, per_prompt), nearest last,
-            -1 where there are too few; None shows the first ones to all.
+        choose: For a frame of n records the rows of their demonstrations, an int array (n, k), the last next to the
+            record, -1 where there are too few.
+        price: What a million tokens cost; None where that is unknown.
 
     Raises:
-        DeclarationError: The endpoint is no plain URL, or extra_body sets what this class sets.
+        DeclarationError: The endpoint is no plain URL, the template is wrong, or extra_body sets what this class sets.
         AnnotatorError: A demonstration has a label that is not the task's.
     """
 
@@ -46,36 +61,65 @@ class OpenAIAnnotator:
         settings: Settings,
         task: Task,
         guideline: str,
+        *,
+        name: str | None = None,
+        template: str | None = None,
+        injection: Injection | None = None,
+        redactor: Redactor | None = None,
+        redaction: object = None,
         demonstrations: pl.DataFrame | None = None,
-        per_prompt: int = 0,
-        nearest: Callable[[pl.DataFrame], np.ndarray] | None = None,
+        choose: Choose | None = None,
+        price: Price | None = None,
     ) -> None:
-        self._settings, self._task, self._nearest = settings, task, nearest
-        self._url = checked_url(settings.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
-        confidence = settings.confidence == "stated"
-        self._system = prompts.system_message(task, guideline, confidence=confidence)
-        self._parameters = _parameters(settings, task.schema(confidence=confidence))
-        self._demonstrations: list[list[prompts.Message]] = []
-        if demonstrations is not None and per_prompt:
-            self._demonstrations = _rendered(task, demonstrations, confidence)
-        self._per_prompt = min(per_prompt, len(self._demonstrations))
+        if taken := sorted(set(settings.extra_body) & set(_OWN_FIELDS)):
+            raise DeclarationError(
+                f"expected further fields of the request, found {', '.join(taken)}, which the annotator sets",
+                where="annotators: openai: extra_body",
+                todo=f"Remove {', '.join(taken)}",
+            )
+        self.settings = settings
+        self._name = name or f"openai:{settings.model}"
+        self._price, self._redactor, self._choose = price, redactor, choose
+        self._url = endpoint_url(settings)
+        self._prompts = Prompts(
+            task,
+            guideline,
+            template=template,
+            confidence=settings.confidence_from == "stated",
+            rationale=settings.rationale,
+            injection=injection or Injection(),
+        )
+        self._dialect = Dialect(settings, self._url, self._prompts.schema)
+        self._chat = Chat(settings, self._url, self._dialect, price)
+        self._system = encoded([self._prompts.system])
+        self._demonstrations: list[bytes] = []
+        if demonstrations is not None and choose:
+            self._demonstrations = self._rendered(demonstrations)
+        # The request as it is asked for first: a server that refuses that form is sent a simpler one under the same
+        # key, so one that learns JSON schemas later is not asked again about what it has answered.
+        asked = {
+            "endpoint": self._url,
+            "api": settings.api,
+            "parameters": wire.parameters(settings, Manner(), self._prompts.schema, settings.samples),
+        }
+        self._key_base = hashlib.blake2b(digest(asked).encode(), digest_size=16)
         self._fingerprint = digest(
             {
-                "prompt": prompts.PROMPT_VERSION,
+                "method": METHOD,
+                "prompts": self._prompts.version,
                 "parser": task.parser_version,
-                "endpoint": self._url,
-                "system": self._system,
-                "parameters": self._parameters,
-                "demonstrations": sorted(map(digest, self._demonstrations)),
-                "per_prompt": self._per_prompt,
+                "asked": asked,
+                "demonstrations": sorted(hashlib.md5(shown).hexdigest() for shown in self._demonstrations),
+                "redaction": redaction,
+                "confidence": settings.confidence_from,
+                "repairs": settings.repairs,
             }
         )
-        self._chat = Chat(settings, self._url)
 
     @property
     def name(self) -> str:
-        """openai:MODEL."""
-        return f"openai:{self._settings.model}"
+        """How tables and the UI call it."""
+        return self._name
 
     @property
     def endpoint(self) -> str:
@@ -83,67 +127,77 @@ class OpenAIAnnotator:
         return self._url
 
     @property
+    def price(self) -> Price | None:
+        """What a million tokens cost; None where that is unknown."""
+        return self._price
+
+    @property
+    def mode(self) -> Literal["live", "batch", "auto"]:
+        """Whether requests are sent one by one, or as batches."""
+        return self.settings.mode
+
+    @property
+    def concurrency(self) -> int:
+        """The most requests to have in flight."""
+        return self.settings.concurrency
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the prompt's fixed part (task, guideline), parameters, endpoint, demonstrations and parser."""
         return self._fingerprint
 
     def requests(self, records: pl.DataFrame) -> list[Request]:
-        """A request for every row of a frame with record_id, content_hash and content, in its order.
-
-        A body holds the response format that is asked for first; a server that refuses it is sent a simpler one under
-        the same key, so one that learns JSON schemas later is not asked again about what it has answered.
-        """
+        """The first request about every row of a frame with record_id, content_hash and content, in its order."""
         rows = records.select("record_id", "content_hash", "content").iter_rows()
         requests = []
-        for (record_id, content_hash, content), pairs in zip(rows, self._shown(records), strict=True):
-            body = {"messages": prompts.messages(self._system, pairs, content), **self._parameters}
-            key = digest({"endpoint": self._url, "body": body})
-            requests.append(Request(key, record_id, content_hash, body))
+        for (record_id, content_hash, content), shown in zip(rows, self._shown(records), strict=True):
+            redacted = self._redactor.redact(content) if self._redactor else None
+            sent = redacted.text if redacted else content
+            messages = b",".join((self._system, *shown, encoded([self._prompts.record(sent)])))
+            prompt = Prompt(messages, sent, self.settings.samples, redacted)
+            requests.append(Request(self._key(messages), record_id, content_hash, prompt))
         return requests
 
-    def annotate(self, requests: Sequence[Request]) -> Iterator[Reply]:
-        """The reply to every request, as each arrives: exactly one each.
+    def proceed(self, turns: Sequence[Turn]) -> Request | Annotation:
+        """What follows the turns so far: a further sample, the repair of an invalid answer, or how the record ends."""
+        last = turns[-1]
+        if last.status == "error":
+            return Annotation("failed", problem=last.error or "no answer")
+        if last.status == "refused" and len(turns) == 1:
+            return Annotation("refused", problem=last.error or "the model declined to answer")
+        prompt: Prompt = last.request.body
+        answers: list[Annotation] = []
+        wrong: tuple[str, str] | None = None
+        for turn in turns:
+            completion = turn.read if isinstance(turn.read, Completion) else read_completion(turn.text or "")
+            for choice in completion.choices if completion else (Choice(None),):
+                answer = self._read(choice, prompt)
+                answers.append(answer)
+                if answer.state == "invalid":
+                    wrong = (choice.content or "", answer.problem or "it is not valid")
+        repairs = sum(turn.request.purpose == "repair" for turn in turns)
+        if len(answers) - repairs < self.settings.samples and not repairs:
+            return self._sample(turns, missing=self.settings.samples - len(answers))
+        final = majority(answers, votes_as_confidence=True) if self.settings.samples > 1 else answers[-1]
+        if final.state == "invalid" and wrong and repairs < self.settings.repairs:
+            return self._repair(turns[0].request, repairs + 1, *wrong)
+        return final
 
-        The first request goes alone, so that a bad key costs one. After a failure that would befall every record no
-        request starts; the replies to those in flight are given first, then it is raised. At most `concurrency`
-        requests are in flight, a reply that the caller has not come back from included; what a caller that stops
-        leaves behind is cancelled.
+    def session(self, keep: Keep, purse: Purse) -> AbstractAsyncContextManager[Ask]:
+        """A coroutine function that gives the reply to a request, on one client.
 
         Raises:
-            AnnotatorError: No key, a refused one, an unknown model, an empty account, no server, or no chat
-                completions at that URL.
+            AnnotatorError: No key, a refused one, an unknown model, an empty account, no server, or no such endpoint.
         """
-        if requests:
-            key = self._key()
-            yield from stream(requests, lambda: self._chat.session(key), in_flight=self._settings.concurrency)
+        return self._chat.session(self.key(), keep, purse)
 
-    def read(self, reply: str) -> Annotation:
-        """What a raw reply says: the body of a chat completion."""
-        completion = read_completion(reply)
-        if completion is None:
-            return Annotation("invalid", problem="the reply is not a chat completion")
-        if completion.refusal:
-            return Annotation("refused", problem=completion.refusal)
-        if completion.truncated:
-            return Annotation("invalid", problem="truncated: the answer did not end within max_tokens")
-        return self._task.parse(completion.content or "")
-
-    def _shown(self, records: pl.DataFrame) -> list[list[list[prompts.Message]]]:
-        """For every record the demonstrations to show."""
-        if not self._per_prompt or records.is_empty():
-            return [[]] * len(records)
-        if self._nearest is None:
-            return [self._demonstrations[: self._per_prompt]] * len(records)
-        rows = np.asarray(self._nearest(records)).tolist()
-        return [[self._demonstrations[index] for index in row if index >= 0] for row in rows]
-
-    def _key(self) -> str:
+    def key(self) -> str:
         """The API key, from the environment; a server on this machine needs none.
 
         Raises:
             AnnotatorError: It is not set, or cannot be sent in a header.
         """
-        name = self._settings.api_key_env
+        name = self.settings.api_key_env
         key = os.environ.get(name, "").strip()
         if not key and is_local(self._url):
             return "none"
@@ -161,38 +215,70 @@ class OpenAIAnnotator:
             )
         return key
 
+    def recall(self) -> bool:
+        """Take up what was found out about this server before; whether there was anything."""
+        return self._dialect.recall()
 
-def _parameters(settings: Settings, schema: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request beside its messages."""
-    if taken := sorted(set(settings.extra_body) & set(_OWN_FIELDS)):
-        raise DeclarationError(
-            f"expected further fields of the request, found {', '.join(taken)}, which the annotator sets",
-            where="annotators: openai: extra_body",
-            todo=f"Remove {', '.join(taken)}",
-        )
-    sampling = {"temperature": settings.temperature, "seed": settings.seed, "max_tokens": settings.max_tokens}
-    if "max_completion_tokens" in settings.extra_body:  # endpoints refuse both at once
-        del sampling["max_tokens"]
-    return {
-        "model": settings.model,
-        **{name: value for name, value in sampling.items() if value is not None},
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "annotation", "strict": True, "schema": schema},
-        },
-        **settings.extra_body,
-    }
+    def prompt_tokens(self, request: Request) -> int:
+        """The tokens that a request gives the model to read, as estimated."""
+        prompt: Prompt = request.body
+        return len(prompt.messages) // 4
 
+    def batch_line(self, request: Request) -> bytes:
+        """What is sent for a request, as the body of a batch's line."""
+        return self._dialect.body(request.body)
 
-def _rendered(task: Task, demonstrations: pl.DataFrame, confidence: bool) -> list[list[prompts.Message]]:
-    rendered = []
-    for content, label in demonstrations.select("content", "label").iter_rows():
-        try:
-            rendered.append(prompts.demonstration_messages(task, content, label, confidence=confidence))
-        except ValueError as error:
-            raise AnnotatorError(
-                f"a demonstration's label is not one of the task's: {error}",
-                where="demonstrations",
-                todo="Correct the label in the source, or add it to the task's labels",
-            ) from None
-    return rendered
+    def _key(self, messages: bytes, *more: bytes) -> str:
+        """Hash of everything that could change the answer: endpoint, parameters, schema, messages, sample."""
+        key = self._key_base.copy()
+        for part in (messages, *more):
+            key.update(b"%d:" % len(part))
+            key.update(part)
+        return key.hexdigest()
+
+    def _sample(self, turns: Sequence[Turn], missing: int) -> Request:
+        """A request for the answers that an endpoint still owes: many give one, whatever n says."""
+        first = turns[0].request
+        key = self._key(first.body.messages, b"sample %d" % len(turns))
+        return replace(first, key=key, body=replace(first.body, n=missing), purpose="sample")
+
+    def _repair(self, first: Request, number: int, answer: str, problem: str) -> Request:
+        """The first request again, with the invalid answer and what was wrong: never longer than that."""
+        messages = first.body.messages + b"," + encoded(self._prompts.repair(answer, problem))
+        body = replace(first.body, messages=messages, n=1)
+        return replace(first, key=self._key(messages, b"repair %d" % number), body=body, purpose="repair")
+
+    def _read(self, choice: Choice, prompt: Prompt) -> Annotation:
+        if choice.refusal:
+            return Annotation("refused", problem=choice.refusal)
+        if choice.truncated:
+            return Annotation("invalid", problem="truncated: the answer did not end within max_tokens")
+        said = choice.content or ""
+        answer = self._prompts.read(said, prompt.content)
+        if prompt.redacted and answer.rationale:
+            answer = replace(answer, rationale=prompt.redacted.restore(answer.rationale))
+        if self.settings.confidence_from == "logprobs" and answer.label is not None:
+            found = token_probability(choice.tokens, said, self._prompts.written(answer.label))
+            return replace(answer, confidence=found)
+        return answer
+
+    def _shown(self, records: pl.DataFrame) -> Sequence[Sequence[bytes]]:
+        """For every record the demonstrations to show."""
+        if not self._demonstrations or self._choose is None or records.is_empty():
+            return [()] * len(records)
+        rows: list[list[int]] = np.asarray(self._choose(records)).tolist()
+        return [[self._demonstrations[index] for index in row if index >= 0] for row in rows]
+
+    def _rendered(self, demonstrations: pl.DataFrame) -> list[bytes]:
+        rendered = []
+        for content, label in demonstrations.select("content", "label").iter_rows():
+            shown = self._redactor.redact(content).text if self._redactor else content
+            try:
+                rendered.append(encoded(self._prompts.demonstration(shown, label)))
+            except ValueError as error:
+                raise AnnotatorError(
+                    f"a demonstration's label is not one of the task's: {error}",
+                    where="demonstrations",
+                    todo="Correct the label in the source, or add it to the task's labels",
+                ) from None
+        return rendered

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from urllib.parse import urlsplit
 
 from annotation_pipelines.errors import DeclarationError
+from annotation_pipelines.project import OpenAIAnnotator
+
+DEFAULT_URL = "https://api.openai.com/v1"
+
+
+def endpoint_url(settings: OpenAIAnnotator) -> str:
+    """The checked base URL of an annotator: its own, or OPENAI_BASE_URL, or OpenAI's.
+
+    Raises:
+        DeclarationError: It is no plain URL.
+    """
+    return checked_url(settings.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
 
 
 def checked_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""What an HTTP reply of a chat completions endpoint means: an answer, or which kind of failure. Pure functions.
+"""What an HTTP reply of an endpoint means: an answer, or which kind of failure. Pure functions.
 
 The status alone does not say: servers disagree on where they put the reason, and the same 404 is a mistyped model, a
 wrong path or one record. What would befall every record must stop the run at the first reply; what is about one record
@@ -7,44 +7,27 @@ must not.
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
+from annotation_pipelines.annotators.endpoint.wire import Completion, read_completion
 from annotation_pipelines.annotators.prompts import well_formed
 
-Kind = Literal["retry", "record", "doubtful", "stop", "format", "token_limit"]
+Kind = Literal["retry", "record", "doubtful", "stop", "format", "token_limit", "several", "logprobs"]
 
-LONGEST_PAUSE = 120.0
-"""Seconds; an endpoint that asks for a longer pause is not waited for."""
-
-_FORMAT = re.compile(r"response_format|json_schema|json_object|structured output|guided_json", re.IGNORECASE)
+_FORMAT = re.compile(
+    r"response_format|text\.format|json_schema|json_object|structured output|guided_json|\btools?\b|tool_choice",
+    re.IGNORECASE,
+)
+_FORMAT_FIELDS = ("response_format", "text", "tools", "tool_choice")
 _NO_MODEL = re.compile(
     r"\bmodel\b.{0,80}(not found|not exist|not a valid model)|(invalid|unknown) model\b",
     re.IGNORECASE | re.DOTALL,
 )
 _RETRIED = frozenset({408, 409, 425, 429})
-
-
-@dataclass(frozen=True)
-class Completion:
-    """The parts of a chat completion that are used.
-
-    Attributes:
-        content: What the model wrote, if anything.
-        refusal: Why the model declined, if it did.
-        truncated: Whether the model ran into the limit of tokens.
-    """
-
-    content: str | None
-    refusal: str | None
-    truncated: bool
-    prompt_tokens: int | None
-    completion_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -54,10 +37,10 @@ class Failure:
     Attributes:
         kind: retry (a later try may succeed); record (this request is wrong, others may be fine); doubtful (befalls
             every record unless some request was answered already); stop (befalls every record); format (the server
-            does not know the response format); token_limit (it wants max_completion_tokens instead of max_tokens).
+            does not know the response format); token_limit (it wants max_completion_tokens instead of max_tokens);
+            several (it does not take n); logprobs (it gives none).
         problem: In words, in one line.
         todo: What the user can do, where that is known.
-        retry_after: Seconds that the endpoint asks to wait.
         refused: Whether it is the content that was declined.
         unreachable: Whether no connection came about at all.
         text: The body, if there was one.
@@ -67,41 +50,15 @@ class Failure:
     problem: str
     status: int | None = None
     todo: str | None = None
-    retry_after: float | None = None
     refused: bool = False
     unreachable: bool = False
     text: str | None = None
 
 
-def read_completion(body: str) -> Completion | None:
-    """The chat completion in a body; None where it is none, such as an error page."""
-    document = _json(body)
-    choices = document.get("choices") if isinstance(document, dict) else None
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(document, dict) or not isinstance(choice, dict) or not isinstance(message, dict):
-        return None
-    refusal, finish = message.get("refusal"), choice.get("finish_reason")
-    if finish == "content_filter" and not refusal:
-        refusal = "stopped by the content filter"
-    usage = document.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return Completion(
-        content=_content(message.get("content")),
-        refusal=well_formed(str(refusal)) if refusal else None,
-        truncated=finish == "length",
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-    )
-
-
-def judge(
-    status: int, headers: Mapping[str, str], body: str, *, model: str, parameters: Iterable[str] = ()
-) -> Completion | Failure:
+def judge(status: int, body: str, *, model: str, parameters: Iterable[str] = ()) -> Completion | Failure:
     """What a whole HTTP reply means.
 
     Args:
-        headers: Looked up in lower case.
         model: The model that was asked for.
         parameters: The request's fields beside its messages; an endpoint that refuses one refuses every record.
     """
@@ -109,7 +66,7 @@ def judge(
         completion = read_completion(body)
         if completion:
             return completion
-        return Failure("record", f"the reply is not a chat completion{_said(body)}", status, text=body)
+        return Failure("record", f"the reply is not a completion{_said(body)}", status, text=body)
     code, parameter, said = _error_code(body), _error_parameter(body), _said(body)
     lowered = said.lower()
 
@@ -119,7 +76,6 @@ def judge(
             f"{problem} (HTTP {status}){said}",
             status,
             todo,
-            retry_after=_retry_after(headers),
             refused=refused,
             text=body,
         )
@@ -137,12 +93,16 @@ def judge(
         kind: Kind = "stop" if code == "model_not_found" else "doubtful"
         return failure(kind, f"the endpoint has no model {model!r}", "Name one of its models")
     if status == 404 and not isinstance(_error(body), dict):
-        return failure("doubtful", "there are no chat completions here", "A base_url usually ends in /v1")
+        return failure("doubtful", "there is no such endpoint", "A base_url usually ends in /v1")
     if code == "content_filter":
         return failure("record", "stopped by the content filter", refused=True)
     if "max_completion_tokens" in lowered:
         return failure("token_limit", "the endpoint wants max_completion_tokens")
-    if _FORMAT.search(said) or (parameter or "").startswith("response_format"):
+    if parameter == "n":
+        return failure("several", "the endpoint does not give several answers")
+    if parameter in ("logprobs", "top_logprobs") or "logprobs" in lowered:
+        return failure("logprobs", "the endpoint gives no log-probabilities")
+    if _FORMAT.search(said) or (parameter or "").startswith(_FORMAT_FIELDS):
         return failure("format", "the endpoint refused the response format")
     if parameter in set(parameters):
         todo = f"Change {parameter} under annotators: openai, or set it to null"
@@ -150,16 +110,13 @@ def judge(
     return failure("record", "the endpoint refused the request")
 
 
-def pause(retry: int, retry_after: float | None, draw: float) -> float:
+def pause(retry: int, draw: float) -> float:
     """Seconds to wait before the retry with this number, from 0: exponential, with full jitter.
-
-    An endpoint's own Retry-After is honoured; a fraction of a second is added, so that not all come back at once.
 
     Args:
         draw: A random number, 0 to 1.
     """
-    backoff = draw * min(30.0, 0.5 * 2.0**retry)
-    return backoff if retry_after is None else retry_after + min(backoff, 0.5)
+    return draw * min(30.0, 0.5 * 2.0**retry)
 
 
 def _json(body: str) -> object:
@@ -198,29 +155,3 @@ def _said(body: str) -> str:
     said = error.get("message") if isinstance(error, dict) else None
     text = " ".join(well_formed(said if isinstance(said, str) else body).split())
     return f": {text[:300]}" if text else ""
-
-
-def _content(value: object) -> str | None:
-    if isinstance(value, list):
-        parts = [part.get("text") for part in value if isinstance(part, dict)]
-        return "".join(part for part in parts if isinstance(part, str))
-    return value if isinstance(value, str) else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a Retry-After header, which is a number or a date."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return max(0.0, seconds) if seconds == seconds else None

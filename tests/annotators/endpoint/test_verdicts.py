@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotation_pipelines.annotators.endpoint.verdicts import Completion, Failure, judge, pause, read_completion
-from tests.mock_endpoint import Act, answer, completion, error, raw
+from annotation_pipelines.annotators.endpoint.verdicts import Failure, judge, pause
+from annotation_pipelines.annotators.endpoint.wire import Choice, Completion, read_completion
+from tests.mock_endpoint import Act, answer, called, completion, error, raw, response
 
 
 def judged(act: Act) -> Completion | Failure:
-    headers = {name.lower(): value for name, value in act.headers.items()}
-    return judge(act.status, headers, act.body, model="mock", parameters=["temperature", "model"])
+    return judge(act.status, act.body, model="mock", parameters=["temperature", "model"])
 
 
 @pytest.mark.parametrize(
@@ -40,6 +38,9 @@ def judged(act: Act) -> Completion | Failure:
         (error(400, "Use 'max_completion_tokens' instead.", param="max_tokens"), "token_limit"),
         (error(400, "response_format.type json_schema is unavailable"), "format"),
         (error(400, "not supported", param="response_format"), "format"),
+        (error(400, "tool_choice is not supported"), "format"),
+        (error(400, "n must be 1", param="n"), "several"),
+        (error(400, "logprobs are not supported"), "logprobs"),
         (error(408), "retry"),
         (error(409), "retry"),
         (error(429), "retry"),
@@ -75,20 +76,47 @@ def test_content_that_a_filter_stopped_is_refused_wherever_it_says_so() -> None:
 
 
 def test_a_completion_is_read_with_its_usage() -> None:
-    assert read_completion(completion("text", usage=(7, 3)).body) == Completion("text", None, False, 7, 3)
-    assert read_completion(completion(None, finish="length", usage=None).body) == Completion(
-        None, None, True, None, None
-    )
+    assert read_completion(completion("text", usage=(7, 3)).body) == Completion((Choice("text"),), 7, 3)
+    cut_off = read_completion(completion(None, finish="length", usage=None).body)
+    assert cut_off == Completion((Choice(None, truncated=True),))
     parts = json.loads(completion("").body)
     parts["choices"][0]["message"]["content"] = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     read = read_completion(json.dumps(parts))
     assert read
-    assert read.content == "ab"
+    assert read.choices == (Choice("ab"),)
 
 
-@given(st.integers(100, 599), st.text(), st.dictionaries(st.sampled_from(["retry-after", "x"]), st.text()))
-def test_no_reply_makes_it_fail(status: int, body: str, headers: dict[str, str]) -> None:
-    judge(status, headers, body, model="mock")
+def test_several_answers_and_tool_calls_are_read() -> None:
+    several = read_completion(completion(["a", "b"], tokens=[("a", -0.5)]).body)
+    assert several
+    assert [choice.content for choice in several.choices] == ["a", "b"]
+    assert several.choices[0].tokens == (("a", -0.5),)
+    tool = read_completion(called("yes").body)
+    assert tool
+    assert json.loads(tool.choices[0].content or "")["label"] == "yes"
+
+
+def test_cached_tokens_are_read() -> None:
+    document = json.loads(completion("a").body)
+    document["usage"]["prompt_tokens_details"] = {"cached_tokens": 64}
+    read = read_completion(json.dumps(document))
+    assert read
+    assert read.cached_tokens == 64
+
+
+def test_a_reply_of_the_responses_api_is_read() -> None:
+    read = read_completion(response("hello", usage=(9, 4)).body)
+    assert read == Completion((Choice("hello"),), 9, 4)
+    document = json.loads(response("he").body)
+    document["incomplete_details"] = {"reason": "max_output_tokens"}
+    cut_off = read_completion(json.dumps(document))
+    assert cut_off
+    assert cut_off.choices[0].truncated
+
+
+@given(st.integers(100, 599), st.text())
+def test_no_reply_makes_it_fail(status: int, body: str) -> None:
+    judge(status, body, model="mock")
 
 
 @given(
@@ -96,31 +124,21 @@ def test_no_reply_makes_it_fail(status: int, body: str, headers: dict[str, str])
         st.none() | st.booleans() | st.integers() | st.text(),
         lambda inner: (
             st.lists(inner, max_size=2)
-            | st.dictionaries(st.sampled_from(["error", "message", "choices", "usage", "code", "param"]), inner)
+            | st.dictionaries(
+                st.sampled_from(["error", "message", "choices", "output", "content", "usage", "code", "param"]), inner
+            )
         ),
     ),
     st.sampled_from([200, 400, 404, 429]),
 )
 def test_no_json_makes_it_fail(document: object, status: int) -> None:
-    judge(status, {}, json.dumps(document), model="mock", parameters=["model"])
+    judge(status, json.dumps(document), model="mock", parameters=["model"])
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7), ("0", 0), ("-3", 0), ("nan", None), ("soon", None)])
-def test_retry_after_is_read(header: str, seconds: float | None) -> None:
-    failure = judged(error(429, headers={"Retry-After": header}))
-    assert isinstance(failure, Failure)
-    assert failure.retry_after == seconds
+@given(st.integers(0, 20), st.floats(0, 1))
+def test_pauses_are_bounded(retry: int, draw: float) -> None:
+    assert 0 <= pause(retry, draw) <= 30
 
 
-def test_retry_after_may_be_a_date() -> None:
-    later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    failure = judged(error(429, headers={"Retry-After": later}))
-    assert isinstance(failure, Failure)
-    assert failure.retry_after is not None
-    assert 25 < failure.retry_after <= 30
-
-
-@given(st.integers(0, 20), st.none() | st.floats(0, 120), st.floats(0, 1))
-def test_pauses_are_bounded_and_never_shorter_than_asked(retry: int, asked: float | None, draw: float) -> None:
-    seconds = pause(retry, asked, draw)
-    assert (asked or 0) <= seconds <= (30 if asked is None else asked + 0.5)
+def test_pauses_grow() -> None:
+    assert pause(0, 1) < pause(1, 1) < pause(2, 1)

@@ -1,0 +1,174 @@
+"""The door of one process to an endpoint and model, whose limits all processes of this machine share.
+
+Most requests pass by the lease that the process holds, without waiting and without touching the shared file. About
+every 50 ms, and at once where that brings something, the process tells what it did and gets a new lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from annotation_pipelines.annotators.limits import limiter
+from annotation_pipelines.annotators.limits.lease import Account, Outcome, Sent
+from annotation_pipelines.annotators.limits.limiter import Terms
+from annotation_pipelines.annotators.shared_state import SharedState, is_alive, machine_folder, this_process
+from annotation_pipelines.project import Limits
+
+__all__ = ["Gate", "GaveUp", "Outcome"]
+
+
+class GaveUp(Exception):
+    """The endpoint has answered nothing for longer than the declared patience; the message says so."""
+
+
+class _Waiter(NamedTuple):
+    future: asyncio.Future[Sent]
+    tokens: int
+
+
+class Gate:
+    """Lets requests through as the shared limiter allows; for one event loop.
+
+    Args:
+        endpoint: The base URL.
+        maximum: The most requests in flight, of all processes of this machine.
+        limits: What the endpoint allows a minute, where that is declared.
+        patience: Seconds without an answer after which waiting requests are given up.
+        folder: Where the processes meet; default: this user's on this machine.
+    """
+
+    def __init__(
+        self, endpoint: str, model: str, *, maximum: int, limits: Limits, patience: float, folder: Path | None = None
+    ) -> None:
+        name = hashlib.blake2b(f"{endpoint}\0{model}".encode(), digest_size=12).hexdigest()
+        self._state = SharedState((folder or machine_folder()) / "limits" / f"{name}.json")
+        self._terms = Terms(maximum, limits.requests_per_minute, limits.tokens_per_minute)
+        self._patience = patience
+        self._me = f"{this_process()}/{id(self):x}"
+        self._account = Account()
+        self._waiters: deque[_Waiter] = deque()
+        self._sent: dict[asyncio.Task[object] | None, Sent] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._exchange()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer:
+            self._timer.cancel()
+        try:
+            self._exchange(last=True)
+        finally:
+            self._state.close()
+
+    async def enter(self, tokens: int) -> None:
+        """Wait until a request of about so many tokens may be sent; `leave` must follow, from the same task.
+
+        Raises:
+            GaveUp: Nothing was answered for longer than the patience, or the endpoint asks to wait for longer.
+            StoreError: The shared file cannot be used.
+        """
+        task = asyncio.current_task()
+        if not self._waiters:
+            now = time.monotonic()
+            sent = self._account.admit(tokens, now)
+            if sent:
+                self._sent[task] = sent
+                return
+        waiter = _Waiter(self._loop.create_future(), tokens)
+        self._waiters.append(waiter)
+        if self._account.may_ask(time.monotonic()):
+            self._exchange()
+        else:
+            self._set_timer()
+        try:
+            self._sent[task] = await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
+                self._account.take_back(waiter.future.result())
+                self._let_in()
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
+
+    def leave(self, outcome: Outcome) -> None:
+        """The request that this task entered with is done."""
+        now = time.monotonic()
+        self._account.settle(outcome, self._sent.pop(asyncio.current_task()), now)
+        if self._account.urgent:
+            self._exchange()
+            return
+        self._let_in()
+        if self._waiters and self._account.may_ask(now):
+            self._exchange()
+        elif self._timer is None:
+            self._set_timer()
+
+    def _let_in(self) -> None:
+        """Let those in who wait, first come, first served, as far as the lease goes."""
+        now = time.monotonic()
+        while self._waiters:
+            waiter = self._waiters[0]
+            if waiter.future.done():
+                self._waiters.popleft()
+                continue
+            sent = self._account.admit(waiter.tokens, now)
+            if sent is None:
+                return
+            self._waiters.popleft()
+            waiter.future.set_result(sent)
+
+    def _exchange(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        waiting = len(self._waiters)
+        report = self._account.report(waiting, self._waiters[0].tokens if waiting else 0)
+        with self._state.turn() as document:
+            state = limiter.load(document, now)
+            for name in limiter.silent(state, now):
+                if not is_alive(name.partition("/")[0]):
+                    limiter.leave(state, name)
+            lease = limiter.exchange(state, self._me, report, self._terms, now)
+            if last:
+                limiter.leave(state, self._me)
+            document.clear()
+            document.update(limiter.dump(state))
+        self._account.renew(lease)
+        self._let_in()
+        self._lose_patience(now)
+        if not last:
+            self._set_timer()
+
+    def _lose_patience(self, now: float) -> None:
+        lease = self._account.lease
+        reason = None
+        if lease.paused_until - now > self._patience:
+            reason = f"the endpoint asks to wait for {lease.paused_until - now:,.0f} s"
+        elif lease.failing_since is not None and now - lease.failing_since > self._patience:
+            reason = f"nothing was answered for {self._patience:g} s: rate limits or an outage"
+        if reason:
+            for waiter in self._waiters:
+                if not waiter.future.done():
+                    waiter.future.set_exception(GaveUp(reason))
+            self._waiters.clear()
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        at = self._account.ask_at(len(self._waiters))
+        if at is not None:
+            self._timer = self._loop.call_later(max(at - time.monotonic(), 0.0), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._exchange()
