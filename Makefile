@@ -43,9 +43,9 @@ docs: .venv/installed
 lock: .venv/installed
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --group dev --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --no-emit-package torch $(LOCK_OPTIONS) \
-		| awk '/^[a-z]/ {keep = !/^(cuda-|nvidia-|triton==)/} keep' > requirements.lock.new
-	mv requirements.lock.new requirements.lock
+		--no-header --no-annotate --no-emit-index-url --no-emit-package torch $(LOCK_OPTIONS) > requirements.lock.new
+	awk '/^[a-z]/ {keep = !/^(cuda-|nvidia-|triton==)/} keep' requirements.lock.new > requirements.lock
+	rm requirements.lock.new
 
 # The environment and the caches. What was labelled (storage/, .dagster/) stays: it was paid for.
 clean:

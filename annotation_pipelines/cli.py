@@ -301,7 +301,14 @@ def _plan_rows(plan: Plan, project: Project) -> Sequence[tuple[str, str]]:
 
 
 def _dollars(usd: float | None) -> str:
-    return "unknown: no price is known for the model" if usd is None else f"about ${usd:,.4f}"
+    return "unknown: no price is known for the model" if usd is None else f"about ${usd:,.4f}" if usd else "$0"
+
+
+_EXPLAINED = {
+    "over_budget": ": the budget is spent; the next run goes on from there",
+    "submitted": ": waiting for a batch",
+    "failed": ": no answer; the next run asks again",
+}
 
 
 def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
@@ -321,6 +328,7 @@ def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
     return [
         ("records", f"{status.records:,}"),
         ("labelled", f"{status.labelled:,} by the annotator, {status.human:,} by people"),
+        *[(f"  {state}", f"{count:,}{_EXPLAINED.get(state, '')}") for state, count in status.unlabelled.items()],
         ("trusted", f"{status.trusted:,}"),
         ("teacher accuracy", teacher),
         ("student accuracy", student),

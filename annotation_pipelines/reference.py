@@ -47,6 +47,7 @@ attributes:
   annotators:
     - openai: {model: gpt-4o-mini, price: {input: 0.15, output: 0.6}}
   demonstrations: {pool: 60, per_prompt: 4}
+  budget: {per_run_usd: 5, per_day_usd: 20}
   human_labels: corrections.csv
   selection: {strategy: least_confidence, per_partition: 200}
   quality:
@@ -108,8 +109,35 @@ annotators:
       concurrency: 64
       extra_body: {top_p: 0.9}
 """,
+    "annotators: openai: limits": """\
+annotators:
+  - openai: {model: gpt-4o-mini, limits: {requests_per_minute: 500, tokens_per_minute: 200000}}
+""",
+    "annotators: openai: batch": """\
+annotators:
+  - openai: {model: gpt-4o-mini, mode: auto, batch: {late_after_hours: 12}}
+""",
+    "annotators: openai: price": """\
+annotators:
+  - openai: {model: our-model, price: {input: 0.4, cached_input: 0.1, output: 1.2, batch: 0.5}}
+""",
+    "panel": """\
+annotators:
+  - openai: {model: gpt-4o-mini}
+  - openai: {model: gpt-4o}
+panel: {combine: cascade, min_confidence: 0.9}
+""",
+    "injection": """\
+injection: {canary: true, aliases: true}
+""",
+    "privacy": """\
+privacy: {redact: [email, phone, iban], phone_regions: [DE, FR]}
+""",
+    "budget": """\
+budget: {per_run_usd: 5, per_day_usd: 20, per_day_tokens: 50000000}
+""",
     "demonstrations": """\
-demonstrations: {pool: 100, per_prompt: 5}
+demonstrations: {pool: 100, per_prompt: 5, choose: nearest}
 """,
     "selection": """\
 selection: {strategy: random, per_partition: 50, seed: 1}
@@ -159,8 +187,8 @@ def declaration_reference() -> str:
         "# The declaration",
         "One project is one folder below `assets/` with a `defs.yaml` in it. Everything has a default but `source` and "
         "`task`. Unknown keys, wrong types and impossible values are refused, with the line, what was found and what "
-        "is allowed; `dg check defs` shows the same. The text never passes through a template engine: braces and "
-        "`{{ }}` in a prompt, a label or a guideline stay as they are. Paths are relative to the folder of "
+        "is allowed; `dg check defs` shows the same. The text passes through no template engine, `prompt` aside: "
+        "braces and `{{ }}` in a label or a guideline stay as they are. Paths are relative to the folder of "
         "`defs.yaml`. Keys and passwords are never written here: the declaration names the environment variable that "
         "holds them.",
         "A complete example; most projects need a third of it:",

@@ -15,11 +15,13 @@ class Status:
     """Figures of a project; None where there is nothing to measure yet.
 
     Attributes:
+        unlabelled: How many selected records ended in each state other than labelled.
         cost_usd: What all calls ever made cost; None where a price is unknown.
     """
 
     records: int
     labelled: int
+    unlabelled: dict[str, int]
     trusted: int
     human: int
     calls: int
@@ -44,6 +46,10 @@ def project_status(project: Project, store: Store) -> Status:
 
         records = one("SELECT count(*) FROM records WHERE deleted_at IS NULL")[0]
         labelled = one("SELECT count(*) FROM llm_labels WHERE state = 'labelled' AND partition_key <> 'held_out'")[0]
+        unlabelled = con.execute(
+            "SELECT state, count(*) FROM llm_labels WHERE state <> 'labelled' AND partition_key <> 'held_out' "
+            "GROUP BY state ORDER BY state"
+        ).fetchall()
         trusted = one("SELECT count(*) FROM trusted_labels")[0]
         human = one("SELECT count(*) FROM human_labels")[0]
         calls, priced, cost = one(
@@ -59,6 +65,7 @@ def project_status(project: Project, store: Store) -> Status:
     return Status(
         records=int(str(records)),
         labelled=int(str(labelled)),
+        unlabelled={str(state): int(count) for state, count in unlabelled},
         trusted=int(str(trusted)),
         human=int(str(human)),
         calls=int(str(calls)),

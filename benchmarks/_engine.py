@@ -48,7 +48,7 @@ class Run:
 def endpoint(latency_ms: float = LATENCY_MS) -> Iterator[str]:
     """The URL of the tests' mock endpoint, in a process of its own."""
     command = [sys.executable, "-m", "tests.mock_endpoint", "--latency-ms", str(latency_ms)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout
         yield process.stdout.readline().strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -71,9 +72,9 @@ def peak_memory_mb(url: str, records: int, seconds: float) -> float:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             time.sleep(0.1)
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)
         _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0  # it was waited for
+        process.returncode = 0  # so that nobody waits for it again
     return used.ru_maxrss / 1024
 
 

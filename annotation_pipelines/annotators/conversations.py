@@ -125,8 +125,9 @@ class LocalTalk:
 class RemoteTalk:
     """Conversations with a server, many at a time.
 
-    The first request goes alone, so that a bad key costs one. Equal requests are sent once. After a failure that would
-    befall every record no request starts; those in flight are answered first, then it is raised.
+    The first request goes alone, so that a bad key costs one. Of conversations that begin with the same request one is
+    held, and the others follow it. After a failure that would befall every record no request starts; those in flight
+    are answered first, then it is raised.
     """
 
     def __init__(self, annotator: RemoteAnnotator, keep: Keep, purse: Purse) -> None:
@@ -141,7 +142,8 @@ class RemoteTalk:
         # Replies that may not be in the ledger yet, by request: of this page and of the one before.
         self._recent: dict[str, Reply] = {}
         self._earlier: dict[str, Reply] = {}
-        self._asking: dict[str, list[asyncio.Future[Reply]]] = {}
+        # Those that wait for what another one is told, by the first request that they share with it.
+        self._followers: dict[str, list[Conversation]] = {}
         self._queue: asyncio.Queue[Conversation] = asyncio.Queue()
         self._main: asyncio.Task[None] | None = None
         self._loop = asyncio.new_event_loop()
@@ -191,7 +193,22 @@ class RemoteTalk:
     def _add(self, conversations: Sequence[Conversation]) -> None:
         self._unended += len(conversations)
         for conversation in conversations:
+            self._start(conversation)
+
+    def _start(self, conversation: Conversation) -> None:
+        """Queue a conversation, unless what came since the ledger was looked at ends it, or another one is ahead."""
+        while conversation.request and (known := self._known(conversation.request)):
+            advance(conversation, _turn(conversation.request, known), self._annotator.proceed)
+        if conversation.annotation:
+            self._end(conversation)
+        elif (others := self._followers.get(conversation.first.key)) is not None:
+            others.append(conversation)
+        else:
+            self._followers[conversation.first.key] = []
             self._queue.put_nowait(conversation)
+
+    def _known(self, request: Request) -> Reply | None:
+        return self._recent.get(request.key) or self._earlier.get(request.key)
 
     def _cancel(self) -> None:
         if self._main:
@@ -246,8 +263,10 @@ class RemoteTalk:
                     return
                 if self._spent:
                     raise self._spent
-                reply, bought = await self._reply(conversation.request, ask)
-                conversation.bought += bought
+                reply = await ask(conversation.request)
+                if reply.status in SERVED_AGAIN:
+                    self._recent[reply.request.key] = reply
+                conversation.bought += 1
                 advance(conversation, _turn(conversation.request, reply), self._annotator.proceed)
         except BudgetSpent as error:
             self._spent = error
@@ -257,36 +276,24 @@ class RemoteTalk:
             return
         if conversation.annotation is None:
             return
+        self._end(conversation)
+        for follower in self._followers.pop(conversation.first.key):
+            self._follow(follower, conversation)
+
+    def _follow(self, follower: Conversation, other: Conversation) -> None:
+        """Tell a conversation what another one was told; it reads that by itself, for its own record."""
+        for turn in other.turns[len(follower.turns) :]:
+            if follower.request is None or follower.request.key != turn.request.key:
+                break
+            told = Turn(follower.request, turn.status, turn.text, turn.error, turn.read)
+            advance(follower, told, self._annotator.proceed)
+        self._start(follower)
+
+    def _end(self, conversation: Conversation) -> None:
         self._ended.append(conversation)
         self._unended -= 1
         if not self._unended or len(self._ended) >= MANY:
             self._look.set()
-
-    async def _reply(self, request: Request, ask: Ask) -> tuple[Reply, bool]:
-        """The reply to a request, and whether it was bought for it."""
-        key = request.key
-        if known := self._recent.get(key) or self._earlier.get(key):
-            return known, False
-        if (sharers := self._asking.get(key)) is not None:
-            shared: asyncio.Future[Reply] = self._loop.create_future()
-            sharers.append(shared)
-            return await shared, False
-        sharers = self._asking[key] = []
-        try:
-            reply = await ask(request)
-        except BaseException as error:
-            for shared in sharers:
-                if not shared.done():
-                    shared.set_exception(error) if isinstance(error, Exception) else shared.cancel()
-            raise
-        finally:
-            del self._asking[key]
-        if reply.status in SERVED_AGAIN:
-            self._recent[key] = reply
-        for shared in sharers:
-            if not shared.done():
-                shared.set_result(reply)
-        return reply, True
 
 
 def _turn(request: Request, reply: Reply) -> Turn:

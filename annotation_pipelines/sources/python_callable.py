@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -17,6 +12,7 @@ from annotation_pipelines.errors import SourceError
 from annotation_pipelines.partitions import Window
 from annotation_pipelines.project import Project
 from annotation_pipelines.sources.frames import frame_of_rows
+from annotation_pipelines.user_code import line_of, load_module
 
 
 def read_callable(project: Project, reference: str, window: Window) -> pl.DataFrame:
@@ -42,7 +38,7 @@ def read_callable(project: Project, reference: str, window: Window) -> pl.DataFr
     if not file.is_file():
         raise SourceError("there is no such file", where=file, todo="Put it beside defs.yaml, or correct the name")
     try:
-        function = getattr(_load(file), attribute, None)
+        function = getattr(load_module(file), attribute, None)
         if not callable(function):
             raise SourceError(
                 f"there is no function {attribute!r}", where=file, todo="Correct source: python: in defs.yaml"
@@ -53,20 +49,9 @@ def read_callable(project: Project, reference: str, window: Window) -> pl.DataFr
     except Exception as error:
         raise SourceError(
             f"raised {type(error).__name__}: {error}",
-            where=f"{_line(error, file)} ({attribute})",
+            where=f"{line_of(error, file)} ({attribute})",
             todo="Correct the function, or what it reads",
         ) from error
-
-
-def _load(file: Path) -> ModuleType:
-    """The file as a module of its own, read anew each time, so that an edit counts from the next run."""
-    name = f"annotation_pipelines_source_{hashlib.blake2b(str(file).encode(), digest_size=8).hexdigest()}"
-    specification = importlib.util.spec_from_file_location(name, file)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # dataclasses and pickles look their module up
-    specification.loader.exec_module(module)
-    return module
 
 
 def _frame(given: object, where: str) -> pl.DataFrame:
@@ -88,11 +73,3 @@ def _rows(given: Iterable[Any], where: str) -> Iterator[Mapping[str, Any]]:
         if not isinstance(row, Mapping):
             raise SourceError(f"expected rows as dicts, found {type(row).__name__} as row {number}", where=where)
         yield row
-
-
-def _line(error: BaseException, file: Path) -> str:
-    """The last line of the user's file that the error passed through."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    if isinstance(error, SyntaxError) and error.filename == str(file):
-        return f"{file}:{error.lineno}"
-    return f"{file}:{frames[-1].lineno}" if frames else str(file)

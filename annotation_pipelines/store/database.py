@@ -195,7 +195,7 @@ class Store:
                 wait.pause(holder)
                 continue
             try:
-                con.execute("SET TimeZone = 'UTC'")
+                con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
                 migrate(con, self.path)
             except duckdb.Error as error:
                 con.close()

@@ -23,12 +23,13 @@ _POLARS_TYPES: dict[str, Any] = {
     "DOUBLE": pl.Float64,
     "TIMESTAMPTZ": pl.String,  # ISO 8601, until the whole column is read
 }
+_json = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":")).encode
 _SCHEMA = {column.name: _POLARS_TYPES[column.type] for column in LLM_CALLS.columns}
 
 
 def encode(row: Mapping[str, Any]) -> bytes:
     """The line of a row; a lone surrogate, which no database takes, becomes a question mark."""
-    text = json.dumps(row, ensure_ascii=False, default=str).encode("utf-8", "replace")
+    text = _json(row).encode("utf-8", "replace")
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

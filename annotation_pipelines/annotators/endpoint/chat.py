@@ -30,7 +30,7 @@ from annotation_pipelines.annotators.endpoint.wire import Completion
 from annotation_pipelines.annotators.limits.gate import Gate, GaveUp, Outcome
 from annotation_pipelines.annotators.spending.prices import cost
 from annotation_pipelines.annotators.spending.purse import Purse
-from annotation_pipelines.errors import AnnotatorError
+from annotation_pipelines.errors import AnnotatorError, BudgetSpent
 from annotation_pipelines.project import OpenAIAnnotator as Settings
 from annotation_pipelines.project import Price
 
@@ -136,19 +136,26 @@ class _Session:
         self._waiting: set[asyncio.Task[object]] = set()
 
     async def ask(self, request: Request) -> Reply:
-        """The reply to a request, kept."""
+        """The reply to a request, kept where one was sent."""
+        try:
+            return await self._answer(request)
+        except GaveUp as error:
+            return Reply(request, "error", error=str(error))
+        except BudgetSpent:
+            raise
+        except Exception as error:
+            raise self._stop_all(error) from None
+
+    async def _answer(self, request: Request) -> Reply:
         retries = 0
         while True:
             sent = self._dialect.manner
-            try:
-                tried = await self._try(request)
-            except GaveUp as error:
-                return self._kept(Reply(request, "error", error=str(error)))
+            tried = await self._try(request)
             verdict = tried.verdict
             if isinstance(verdict, Completion):
                 self._answered = True
                 self._dialect.confirm()
-                return self._kept(self._reply(request, tried))
+                return self._reply(request, tried)
             if self._dialect.adapt(verdict, sent, answered=self._answered):
                 continue
             if verdict.kind == "retry" and not self._stop:
@@ -156,13 +163,15 @@ class _Session:
                     continue  # the gate paces these, and gives up in the end
                 if retries < self._settings.max_retries:
                     if not verdict.unreachable:
-                        self._kept(self._reply(request, tried))
+                        self._keep(self._reply(request, tried))
                     await self._wait(asyncio.sleep(pause(retries, random.random())))
                     retries += 1
                     continue
             if self._befalls_all(verdict):
-                raise self._stop_all(self._fatal(verdict))
-            return self._kept(self._reply(request, tried, tries=retries + 1))
+                raise self._fatal(verdict)
+            reply = self._reply(request, tried, tries=retries + 1)
+            self._keep(reply)
+            return reply
 
     async def _try(self, request: Request) -> _Try:
         """Send a request once, when the gate lets it through and the purse pays for it."""
@@ -178,6 +187,8 @@ class _Session:
                 self._purse.settle(reservation, prompt_tokens=None, completion_tokens=None, cost_usd=None)
                 raise
             outcome = _outcome(tried)
+            if outcome.kind == "answered":  # before anything else can fail: it is paid for
+                self._keep(self._reply(request, tried))
             if tried.unreachable or 400 <= (tried.status or 0) < 500:
                 self._purse.release(reservation)
             else:
@@ -245,13 +256,6 @@ class _Session:
             for task in self._waiting - {asyncio.current_task()}:
                 task.cancel()
         return self._stop
-
-    def _kept(self, reply: Reply) -> Reply:
-        try:
-            self._keep(reply)
-        except Exception as error:
-            raise self._stop_all(error) from None
-        return reply
 
     def _befalls_all(self, failure: Failure) -> bool:
         if failure.kind in ("retry", "record"):

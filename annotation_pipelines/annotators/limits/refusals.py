@@ -34,17 +34,20 @@ _LIFT = 4.0
 """A cap that has grown to so many times what was accepted is lifted once it holds nothing back."""
 _CONFIRMED = 1.33
 """Two estimates of one limit that differ by less confirm each other."""
-_FEWEST, _FEW, _MANY = 8, 24, 400
-"""Replies to a trial: to say anything, to cut again, to be content."""
-_TRIAL_SECONDS = 0.25
+_FEWEST, _FEW, _MANY = 8, 24, 100
+"""Replies to a trial: to say anything, to cut again, to cut again where hardly any is a refusal."""
+_TRIAL_SECONDS, _LONG_TRIAL, _LONGEST_TRIAL = 0.25, 3.0, 10.0
+"""Seconds of trials: at least, to cut again, to be content."""
 _MOST_TRIALS = 6
 _CLEAR = 3.0
 """Logarithm of the odds at which shedding is taken for true."""
 _LIKELY = 1.0
 """The same for a limit: what comes later may still tell."""
-_CLEAN = 0.9
+_CLEAN, _STRAY, _FEWEST_EARLY = 0.9, 0.02, 3
 _HARDLY = 0.15
 """Where less is accepted it is a limit in any case: no server sheds so much and is worth asking at full rate."""
+_SLOW = 8.0
+"""Requests a second below which a trial would take too long: the likelier explanation is taken."""
 _DEEPEST = 0.3
 _TRICKLE = 2.0
 """Requests a second: when even of these all are refused, the quota is used up."""
@@ -166,11 +169,10 @@ class Refusals:
         if self.background:
             if now < self.believed_until:
                 return self._compare(now)
-            self.background = 0.0
-            return self._refused(now, now) if self.newer.refused else "steady"
+            return self._doubt(now)
         if self.on_trial:
             return self._try(now)
-        if refused and self.held_until is None:
+        if refused and self.held_until is None and self._is_news(now):
             self.held_from = now
             self.held_until = now + (_SETTLE if self.reference is None else _REFILL)
         if self.held_until is not None and now >= self.held_until:
@@ -183,6 +185,17 @@ class Refusals:
         self.accepted[-1] += answered
         self.held_until = None
         self._forget(now)
+
+    def _is_news(self, now: float) -> bool:
+        """Whether refusals are more than strays."""
+        rate = self.rate(now)
+        if self.reference is None or rate is None:
+            counts = self.older + self.newer
+        else:
+            counts = self.newer
+            if rate < self.reference and counts.refused < _FEWEST_EARLY:
+                return False
+        return counts.refused > _STRAY * counts.replies
 
     def resume(self, now: float, until: float | None = None) -> None:
         """Something is accepted again, or will be at a time that the server named: take the average up to there."""
@@ -216,51 +229,50 @@ class Refusals:
         if reference is None or cap is None:
             self.before = self.good = None
             self.trials = []
-            if seconds >= 1:
-                self._note(sent_rate, replies, counts.refused)
-            else:
-                rate = min(rate, _CAUTIOUS)
-            return self._cut(rate, now)
-        if cap >= reference:
-            # Below it the last cut was in vain, whatever it looked like: then what was seen before still counts.
-            self.trials = []
-            if self.plateau > _SHORTEST:
-                self.before = cap
-        if self.newer.replies >= _FEWEST:
-            self._note(cap, self.newer.settled(until, now, self.lag), self.newer.refused)
-        else:
-            self._note(cap, replies, counts.refused)
-        # Around the limit a bucket has filled and emptied again since the last cut: what was accepted since is what it
-        # was filled with. After a climb from far below it was full for most of the time.
-        if cap > _CONFIRMED * reference:
-            rate = (rate * max(rate, cap * (1 - self.trials[-1][2] / self.trials[-1][1]))) ** 0.5
-        return self._cut(rate if replies >= _FEW / 2 else max(rate, 0.8 * reference), now)
+            rate = max(rate, min(_SLOW, sent_rate / 2))
+            return self._cut(min(rate, _CAUTIOUS) if seconds < 1 else rate, now)
+        if cap < reference:
+            # The last cut was in vain, whatever it looked like: what was seen before still counts.
+            return self._cut(reference, now)
+        self.trials = []
+        if self.plateau > _SHORTEST:
+            self.before = cap
+        # Since the last cut a bucket has filled and emptied again: what was accepted since is what it was filled with.
+        return self._cut(max(rate, reference), now)
 
     def _try(self, now: float) -> Verdict:
         """What the last cut did, as soon as it is clear."""
         counts, rate = self.older + self.newer, self.rate(now) or 0.0
         replies, age, refused = counts.settled(now, now, self.lag), now - counts.start, counts.refused
         if replies < _FEWEST or refused >= replies:
-            return self._all_refused(rate, replies, age, now)
+            return self._all_refused(rate, replies, refused, age, now)
         share = 1 - refused / replies
         odds = odds_of_shedding([*self.trials, (rate, replies, refused)])
-        if share >= _CLEAN and (odds <= -_LIKELY or replies >= _MANY):
-            self._settle_on(now)
-            if not refused:
-                self.trials = []
-            return "steady"
+        if share >= _CLEAN and (replies >= _FEW or age >= _LONGEST_TRIAL):
+            if refused <= _STRAY * replies or odds <= -_LIKELY:
+                self._settle_on(now)
+                if not refused:
+                    self.trials = []
+                return "steady"
         if odds >= _CLEAR and share >= _HARDLY and not fallen(self.trials, replies, refused):
             self._believe([*self.trials, (rate, replies, refused)], now)
             return "changed"
-        if share >= _CLEAN or replies < max(_FEW, _TRIAL_SECONDS * rate):
+        if replies < max(_FEW, _TRIAL_SECONDS * rate) and age < _LONG_TRIAL:
+            return "steady"
+        if refused < 3 and replies < _MANY and age < _LONGEST_TRIAL:
             return "steady"
         if fallen(self.trials, replies, refused):
             self.trials = []
         self._note(rate, replies, refused)
+        if rate * share < _SLOW and share >= _HARDLY and odds >= 0:
+            self._believe(self.trials, now)
+            return "changed"
         return self._cut(rate * max(share, _DEEPEST), now)
 
-    def _all_refused(self, rate: float, replies: float, age: float, now: float) -> Verdict:
+    def _all_refused(self, rate: float, replies: float, refused: int, age: float, now: float) -> Verdict:
         """Nothing is accepted, or too little is known."""
+        if not refused or refused < replies:
+            return "steady"
         if rate <= _TRICKLE and age >= 5 and replies >= 3:
             return "exhausted"
         if replies < _FEW and not (age >= 1 and replies >= _FEWEST):
@@ -292,6 +304,17 @@ class Refusals:
         self.on_trial, self.trials = False, []
         self._forget(now)
 
+    def _doubt(self, now: float) -> Verdict:
+        """A belief has had its time: is it still so?"""
+        self.background = 0.0
+        counts, cap = self.older + self.newer, self.rate(now)
+        replies, seconds = counts.settled(now, now, self.lag), max(now - counts.start, _SHORTEST_COUNT)
+        if not self.newer.refused or replies < _FEW:
+            return "steady"
+        self.before, self.trials = cap, []
+        self._note(counts.sent / seconds, replies, counts.refused)
+        return self._cut(max(counts.sent / seconds * (1 - counts.refused / replies), _LOWEST), now)
+
     def _compare(self, now: float) -> Verdict:
         """Whether the refusals are still those believed to be background."""
         counts = self.older + self.newer
@@ -303,7 +326,8 @@ class Refusals:
         share = 1 - counts.refused / replies
         if counts.refused > expected + noise and share <= _CONTRADICTED * (1 - self.background):
             rate = max(counts.sent * share / seconds, _LOWEST)
-            self.before, self.background = rate / (1 - self.background), 0.0
+            self.before, self.background, self.trials = rate / (1 - self.background), 0.0, []
+            self._note(counts.sent / seconds, replies, counts.refused)
             return self._cut(rate, now)
         if counts.refused < expected - noise:
             self.background = 1 - share

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from annotation_pipelines.annotators.privacy.findings import Finding, Recognizer
 from annotation_pipelines.errors import DeclarationError
+from annotation_pipelines.user_code import line_of, load_module
 
 _WHERE = "privacy: recognizers"
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -52,13 +53,11 @@ def source_file(reference: str, folder: Path) -> Path:
 
 
 def _function(file: Path, name: str) -> Callable[[str], object]:
-    from annotation_pipelines.sources.python_callable import _line, _load
-
     try:
-        function = getattr(_load(file), name, None)
+        function = getattr(load_module(file), name, None)
     except Exception as error:
         raise DeclarationError(
-            f"cannot be loaded: {type(error).__name__}: {error}", where=_line(error, file), todo="Correct the file"
+            f"cannot be loaded: {type(error).__name__}: {error}", where=line_of(error, file), todo="Correct the file"
         ) from error
     if not callable(function):
         raise DeclarationError(f"there is no function {name!r}", where=file, todo=f"Correct {_WHERE} in defs.yaml")
@@ -67,8 +66,6 @@ def _function(file: Path, name: str) -> Callable[[str], object]:
 
 
 def _call(function: Callable[[str], object], text: str, file: Path, name: str) -> list[object]:
-    from annotation_pipelines.sources.python_callable import _line
-
     try:
         given = function(text)
         if isinstance(given, Iterable) and not isinstance(given, str | bytes):
@@ -76,7 +73,7 @@ def _call(function: Callable[[str], object], text: str, file: Path, name: str) -
     except Exception as error:
         # Its message may repeat the text, and so does its traceback in some debuggers: neither goes on.
         raise DeclarationError(
-            f"raised {type(error).__name__}", where=f"{_line(error, file)} ({name})", todo="Correct the function"
+            f"raised {type(error).__name__}", where=f"{line_of(error, file)} ({name})", todo="Correct the function"
         ) from None
     raise DeclarationError(
         f"expected an iterable of (start, end, kind), found {type(given).__name__}", where=f"{file} ({name})"

@@ -258,8 +258,8 @@ def test_retry_after_is_waited_for_and_not_for_ever() -> None:
     assert 1.0 <= mock.calls[2].arrived - mock.calls[1].arrived <= 2.5
     with MockEndpoint(on("b", error(429, "tomorrow", headers={"Retry-After": "86400"}))) as mock:
         start = time.monotonic()
-        reply = ask(annotator(mock.url, patience=1), "a", "b")["b"]
-    assert (reply.status, len(mock.calls)) == ("error", 2)
+        heard = converse(annotator(mock.url, patience=1), ["a", "b"])
+    assert (heard.annotation("b").state, len(mock.calls)) == ("failed", 2)
     assert time.monotonic() - start < 5
 
 
