@@ -288,6 +288,7 @@ def _plan_rows(plan: Plan, project: Project) -> Sequence[tuple[str, str]]:
         rows += [
             (member.annotator, f"{at_most}{member.records:,} records need a label"),
             ("  answered before", f"{member.from_ledger:,}: read again from the ledger"),
+            *([("  in batches", f"{member.in_batches:,}: submitted already")] if member.in_batches else []),
             ("  calls", f"{at_most}{forecast.calls:,}"),
             ("  tokens", f"about {forecast.prompt_tokens:,} read, {forecast.completion_tokens:,} written"),
             ("  cost", _dollars(forecast.cost_usd)),

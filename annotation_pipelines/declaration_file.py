@@ -39,7 +39,7 @@ def load_project(file: Path) -> Project:
     except ValidationError as error:
         lines = _lines(text)
         raise DeclarationError(
-            "; ".join(describe_problem(e, f"{file.name}:{_line_of(e['loc'], lines)}") for e in error.errors()),
+            "; ".join(describe_problem(e, f"{file.name}:{_line_of(_about(e, lines), lines)}") for e in error.errors()),
             where=file.parent.name,
         ) from None
     return Project(file.parent.name, file.parent, declaration)
@@ -97,6 +97,17 @@ def _lines(text: str) -> dict[tuple[Any, ...], int]:
                 lines[()] = key.start_mark.line + 1
                 walk(value, ())
     return lines
+
+
+def _about(error: Any, lines: dict[tuple[Any, ...], int]) -> tuple[Any, ...]:
+    """The path that an error is about: of one on a whole part, the keys that its message begins with."""
+    path: tuple[Any, ...] = error["loc"]
+    if error["type"] == "value_error":
+        for key in error["msg"].removeprefix("Value error, ").split(": ")[:-1]:
+            if (*path, key) not in lines:
+                break
+            path = (*path, key)
+    return path
 
 
 def _line_of(path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> int:

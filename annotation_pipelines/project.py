@@ -2,8 +2,8 @@
 
 `Declaration` is the whole of it. Everything has a default but `source` and `task`. Unknown keys, wrong types and
 impossible values are refused; `declaration_file.load_project` reports them with file, line, what was found and what is
-allowed. Nothing passes through a template engine: a prompt may contain braces. Secrets are named by the environment
-variable that holds them, never written.
+allowed. Only `prompt` is a template, rendered in a sandbox; braces elsewhere are only braces. Secrets are named by the
+environment variable that holds them, never written.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Day = Annotated[date, BeforeValidator(_date_only)]
 class Part(BaseModel):
     """A part of the declaration: no unknown keys, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class SqlQuery(Part):
@@ -672,11 +672,13 @@ class Declaration(Part):
             raise ValueError("evaluation needs source: gold: the column with the label that people gave")
         names = [annotator.called for annotator in self.annotators]
         if len(set(names)) < len(names):
-            raise ValueError(f"two annotators are called the same ({', '.join(names)}): give each a name")
+            raise ValueError(f"annotators: two are called the same ({', '.join(names)}): give each a name")
         if self.panel and len(names) == 1:
-            raise ValueError("panel needs several annotators")
+            raise ValueError(f"panel: needs several annotators, found one ({names[0]})")
         if self.panel and (unknown := set(self.panel.weights) - set(names)):
-            raise ValueError(f"panel: weights names no annotator: {', '.join(sorted(unknown))}; there are {names}")
+            raise ValueError(
+                f"panel: weights: expected names of annotators ({', '.join(names)}), found {', '.join(sorted(unknown))}"
+            )
         return self
 
     @property

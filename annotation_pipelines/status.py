@@ -53,7 +53,8 @@ def project_status(project: Project, store: Store) -> Status:
         trusted = one("SELECT count(*) FROM trusted_labels")[0]
         human = one("SELECT count(*) FROM human_labels")[0]
         calls, priced, cost = one(
-            "SELECT count(*), count(cost_usd), sum(cost_usd) FROM llm_calls WHERE status <> 'error'"
+            "SELECT count(*), count(cost_usd), sum(cost_usd) FROM llm_calls "
+            "WHERE status <> 'error' AND coalesce(http_status, 200) < 400"
         )
         student = one(
             "SELECT value, records, version FROM models LEFT JOIN model_evaluation ON model_version = version "

@@ -93,8 +93,8 @@ def median(values: list[float]) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--records", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--queued", type=int, default=1_000_000)
     options = parser.parse_args()
     posts: list[Run] = []
@@ -107,8 +107,8 @@ if __name__ == "__main__":
         for _ in range(options.rounds):
             posts.append(bare(url, requests, "post"))
             whole.append(engine(url, options.records))
-            sends.append(bare(url, requests, "send"))
             empty.append(unkept(url, options.records))
+            sends.append(bare(url, requests, "send"))
         figure(
             "engine_vs_bare_sdk",
             median([ours.rate / theirs.rate for ours, theirs in zip(whole, posts, strict=True)]),

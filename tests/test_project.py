@@ -10,7 +10,7 @@ import yaml
 
 from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.errors import DeclarationError
-from annotation_pipelines.project import Declaration
+from annotation_pipelines.project import Declaration, OpenAIAnnotator
 from annotation_pipelines.workspace import Workspace
 
 MINIMAL: dict[str, Any] = {
@@ -18,6 +18,8 @@ MINIMAL: dict[str, Any] = {
     "task": {"classification": {"labels": ["a", "b"]}},
 }
 
+TWO = "annotators:\n  - embedded\n  - openai: {model: m}\n"
+ONE = "annotators:\n  - openai:\n      model: m\n"
 SHOP = "source: {csv: a.csv}\ntask: {classification: {labels: [a, b]}}\n"
 
 
@@ -116,3 +118,87 @@ def test_a_schedule_may_be_a_bare_cron_line() -> None:
     declaration = Declaration.model_validate({**MINIMAL, "schedule": "0 2 * * *"})
     assert declaration.schedule is not None
     assert (declaration.schedule.cron, declaration.schedule.enabled) == ("0 2 * * *", False)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ("annotators: []", r"5 annotators: .*at least 1"),
+        (
+            ONE + "  - openai: {model: m}",
+            r"5 declaration: annotators: two are called the same \(openai:m, openai:m\): give each a name",
+        ),
+        (ONE + "      api_key: sk-1", r"8 annotators.0.openai.api_key: unknown key; .*api_key_env"),
+        (ONE + "      mode: fast", r"8 annotators.0.openai.mode: .*'live', 'batch' or 'auto', found 'fast'"),
+        (ONE + "      samples: 5", r"8 annotators.0.openai: samples: .*set temperature"),
+        (ONE + "      confidence: votes", r"8 annotators.0.openai: confidence: votes needs samples"),
+        (ONE + "      api: responses\n      mode: batch", r"8 annotators.0.openai: api: responses .*use api: chat"),
+        (ONE + "      price: {input: 1}", r"8 annotators.0.openai.price.output: required"),
+        (ONE + "      price: {input: -1, output: 1}", r"8 annotators.0.openai.price.input: .*found -1"),
+        (ONE + "      price: {input: 1, output: .inf}", r"8 annotators.0.openai.price.output: .*finite.*found inf"),
+        (ONE + "      limits: {rpm: 5}", r"8 annotators.0.openai.limits.rpm: unknown key; .*requests_per_minute"),
+        (ONE + "      limits: {tokens_per_minute: 0}", r"8 annotators.0.openai.limits.tokens_per_minute: .*found 0"),
+        (ONE + "      batch:\n        late: 5", r"9 annotators.0.openai.batch.late: unknown key; .*late_after_hours"),
+        (ONE + "      batch: {max_megabytes: 0}", r"8 annotators.0.openai.batch.max_megabytes: .*found 0"),
+        (TWO + "panel: {combine: vote}", r"8 panel.combine: .*'jury' or 'cascade', found 'vote'"),
+        (TWO + "panel: {min_confidence: 2}", r"8 panel.min_confidence: .*found 2"),
+        (
+            TWO + "panel:\n  weights: {embeded: 2}",
+            r"9 declaration: panel: weights: expected names of annotators \(embedded, openai:m\), found embeded",
+        ),
+        (TWO + "panel: {weights: {embedded: 0}}", r"8 panel.weights.embedded: .*greater than 0, found 0"),
+        (ONE + "panel: {}", r"8 declaration: panel: needs several annotators, found one \(openai:m\)"),
+        ("budget:\n  per_run_usd: 1\n  per_week_usd: 1", r"7 budget.per_week_usd: unknown key; .*per_day_usd"),
+        ("budget: {per_day_usd: -1}", r"5 budget.per_day_usd: .*found -1"),
+        ("budget: {per_day_usd: .nan}", r"5 budget.per_day_usd: .*found nan"),
+        ("budget: {per_run_tokens: 1.5}", r"5 budget.per_run_tokens: .*found 1.5"),
+        ("privacy: {redact: [emails]}", r"5 privacy.redact.0: .*'email'.*found 'emails'"),
+        ("privacy:\n  redact: [person]", r"6 privacy: redact: person needs spacy_model"),
+        ("injection: {canaries: true}", r"5 injection.canaries: unknown key; allowed here: aliases, canary"),
+        ('injection: {aliases: "yes"}', r"5 injection.aliases: .*found 'yes'"),
+        ("demonstrations: {choose: best}", r"5 demonstrations.choose: .*found 'best'"),
+        ("prompt: 5", r"5 prompt: expected text, found 5"),
+    ],
+)
+def test_what_is_wrong_with_the_annotators_and_around_them_is_named_with_its_line(
+    tmp_path: Path, attributes: str, message: str
+) -> None:
+    with pytest.raises(DeclarationError, match=f"^shop: defs.yaml:{message}") as caught:
+        load_project(write(tmp_path, SHOP + attributes))
+    assert "\n" not in str(caught.value)
+
+
+def test_everything_about_annotators_has_a_default() -> None:
+    declaration = Declaration.model_validate({**MINIMAL, "annotators": [{"openai": {"model": "m"}}]})
+    openai = declaration.annotators[0].openai
+    assert openai
+    assert (openai.mode, openai.api, openai.price, openai.repairs, openai.max_tokens) == ("live", "chat", None, 1, None)
+    assert (openai.confidence_from, openai.answer_tokens) == ("stated", 256)
+    assert declaration.budget.model_dump(exclude_none=True) == {}
+    assert (declaration.privacy.redact, declaration.injection.canary, declaration.injection.aliases) == (
+        [],
+        False,
+        False,
+    )
+    assert declaration.panel is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "confidence", "tokens"),
+    [
+        ({"samples": 3, "temperature": 0.7}, "votes", 256),
+        ({"samples": 3, "temperature": None, "confidence": "stated"}, "stated", 256),
+        ({"rationale": True}, "stated", 1024),
+        ({"rationale": True, "max_tokens": 99, "confidence": "logprobs"}, "logprobs", 99),
+    ],
+)
+def test_confidence_and_the_length_of_answers_follow_the_technique(
+    settings: dict[str, Any], confidence: str, tokens: int
+) -> None:
+    openai = OpenAIAnnotator(model="m", **settings)
+    assert (openai.confidence_from, openai.answer_tokens) == (confidence, tokens)
+
+
+def test_annotators_are_called_by_their_name_or_by_what_they_are(tmp_path: Path) -> None:
+    project = load_project(write(tmp_path, SHOP + TWO + "  - openai: {model: m}\n    name: second\n"))
+    assert [annotator.called for annotator in project.declaration.annotators] == ["embedded", "openai:m", "second"]

@@ -12,8 +12,9 @@ from collections import Counter
 import polars as pl
 
 from annotation_pipelines.annotators.base import Annotator, RemoteAnnotator
+from annotation_pipelines.annotators.batch_passes import BatchPass, LivePassBesideBatches, has_open_batches
 from annotation_pipelines.annotators.counts import ANY_OCCASION, AnnotationCounts, Occasion
-from annotation_pipelines.annotators.passes import BatchPass, LabelTable, LivePass, Progress
+from annotation_pipelines.annotators.passes import LabelTable, LivePass, Progress
 from annotation_pipelines.annotators.pending import Pending, Wanted, registered
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.journal import fold_leftovers
@@ -55,13 +56,21 @@ def annotate(
         )
         if len(pending):
             start = time.monotonic()
-            batch = isinstance(annotator, RemoteAnnotator) and annotator.mode != "live"
-            one_pass = BatchPass if batch else LivePass
-            one_pass(store, annotator, pending, partition_key, table, occasion, counts, progress).run()
+            _pass_of(store, annotator)(
+                store, annotator, pending, partition_key, table, occasion, counts, progress
+            ).run()
             counts.seconds = time.monotonic() - start
     settle(store, wanted, partition_key, annotator.name, table=table)
     counts.states = _states(store, annotator.name, partition_key, table)
     return counts
+
+
+def _pass_of(store: Store, annotator: Annotator) -> type[LivePass]:
+    if not isinstance(annotator, RemoteAnnotator):
+        return LivePass
+    if annotator.mode != "live":
+        return BatchPass
+    return LivePassBesideBatches if has_open_batches(store, annotator) else LivePass
 
 
 def settle(store: Store, wanted: Wanted, partition_key: str, annotator: str, *, table: LabelTable) -> None:

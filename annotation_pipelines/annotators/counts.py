@@ -86,7 +86,7 @@ class AnnotationCounts:
         self.cached_tokens += reply.cached_tokens or 0
         self.completion_tokens += reply.completion_tokens or 0
         if reply.cost_usd is None:
-            if reply.status != "error":
+            if reply.status != "error" and (reply.http_status or 200) < 400:
                 self.cost_usd = None
         elif self.cost_usd is not None:
             self.cost_usd += reply.cost_usd

@@ -10,8 +10,8 @@ from annotation_pipelines.annotators.base import Annotator
 from annotation_pipelines.annotators.panel import Panel
 from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project import Annotator as Declared
+from annotation_pipelines.project import Declaration, Project
 from annotation_pipelines.project import Panel as PanelSettings
-from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import Task
 from annotation_pipelines.tasks.registry import make_task
@@ -87,6 +87,7 @@ def _make(
         redaction=redactor.fingerprint if redactor.active else None,
         demonstrations=demonstrations,
         choose=None if demonstrations is None else _choose(project, embedder, demonstrations),
+        choice=_choice(declaration),
         price=find_price(settings, endpoint_url(settings), project.folder),
     )
 
@@ -106,6 +107,15 @@ def _template(project: Project) -> str | None:
             where=project.folder / text,
             todo="Put the file beside defs.yaml, or write the template's text in its place",
         ) from None
+
+
+def _choice(declaration: Declaration) -> object:
+    """What of the declaration decides which demonstrations go with a record."""
+    settings = declaration.demonstrations
+    if settings is None:
+        return None
+    by = declaration.distillation.encoder if settings.choose == "nearest" else settings.seed
+    return [settings.choose, settings.per_prompt, by]
 
 
 def _choose(project: Project, embedder: Embedder, demonstrations: pl.DataFrame) -> Choose | None:

@@ -16,9 +16,9 @@ from typing import Any
 import polars as pl
 
 from annotation_pipelines.annotators.annotation import annotate, settle
-from annotation_pipelines.annotators.base import Annotator
+from annotation_pipelines.annotators.base import Annotator, RemoteAnnotator
 from annotation_pipelines.annotators.counts import ANY_OCCASION, AnnotationCounts, Occasion
-from annotation_pipelines.annotators.passes import Progress
+from annotation_pipelines.annotators.passes import Progress, open_purse
 from annotation_pipelines.annotators.pending import Wanted, registered
 from annotation_pipelines.project import Panel as Settings
 from annotation_pipelines.project import digest
@@ -26,6 +26,7 @@ from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import UNANSWERED, Annotation, State
 
 _VALID = ("labelled", "abstained")
+_TO_COME = ("submitted", "over_budget")
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,12 @@ class Panel:
         """Bring the labels of some records up to date.
 
         Raises:
-            AnnotatorError: An annotator cannot work at all. Replies that came before are kept.
+            AnnotatorError: An annotator cannot work at all: replies that came before are kept. Or the budget caps money
+                and the price of one is unknown: none is asked.
         """
         if len(self.members) == 1:
             return annotate(store, self.members[0], wanted, partition_key, occasion=occasion, progress=progress)
+        self._check_prices(store, occasion)
         asked, passes = wanted, []
         for member in self.members:
             passes.append(
@@ -85,6 +88,30 @@ class Panel:
         counts = _total(passes)
         counts.states = _states(store, self.name, partition_key)
         return counts
+
+    def _check_prices(self, store: Store, occasion: Occasion) -> None:
+        """Refuse a budget that cannot be kept to, before the first annotator costs anything."""
+        for member in self.members:
+            if isinstance(member, RemoteAnnotator) and member.price is None:
+                open_purse(store, member, occasion).close()
+
+    def undecided(self, asked: Wanted, member: Annotator) -> Wanted:
+        """Of the records that a member of a cascade is to be asked about, those of which it is not known to be sure."""
+        name = f"decided_{len(asked.frames)}"
+        decided = {
+            "annotator": [member.name],
+            "fingerprint": [member.fingerprint],
+            "confidence": [self.settings.min_confidence],
+        }
+        return Wanted(
+            f"""
+            SELECT w.* FROM ({asked.sql}) w WHERE NOT EXISTS (
+                SELECT 1 FROM llm_votes v, {name} d
+                WHERE v.record_id = w.record_id AND v.content_hash = w.content_hash AND v.annotator = d.annotator
+                      AND v.fingerprint = d.fingerprint AND v.state = 'labelled' AND v.confidence >= d.confidence)
+            """,
+            {**asked.frames, name: pl.DataFrame(decided)},
+        )
 
     def _unsure(self, asked: Wanted, member: str) -> Wanted:
         """Of the records that a member was asked about, those of which it is not sure."""
@@ -137,11 +164,11 @@ class Panel:
 def jury(votes: Sequence[Vote], weights: Mapping[str, float]) -> Annotation:
     """The label with the most weight behind it; where two tie, the one with the higher confidence, then the first.
 
-    Confidence is the share of the weight of all valid votes. A vote that is still to come back from a batch is waited
-    for; one that failed is not.
+    Confidence is the share of the weight of all valid votes. A vote that is still to come, from a batch or once there
+    is budget again, is waited for; one that failed is not.
     """
     valid = [vote for vote in votes if vote.annotation.state in _VALID]
-    if waiting := next((v.annotation for v in votes if v.annotation.state == "submitted"), None):
+    if waiting := next((v.annotation for v in votes if v.annotation.state in _TO_COME), None):
         return waiting
     if not valid:
         return _most_frequent_state(votes)
@@ -152,7 +179,7 @@ def jury(votes: Sequence[Vote], weights: Mapping[str, float]) -> Annotation:
         weight[label] += weights.get(vote.annotator, 1.0)
         surest[label] = max(surest[label], vote.annotation.confidence or 0.0)
     total = sum(weight.values())
-    best = max(weight, key=lambda label: (weight[label], surest[label]))
+    best = max(weight, key=lambda label: (round(weight[label], 9), surest[label]))
     chosen = next(vote.annotation for vote in valid if vote.annotation.label == best)
     return Annotation(
         state=chosen.state,
@@ -171,8 +198,8 @@ def cascade(votes: Sequence[Vote], min_confidence: float) -> Annotation:
         votes: In the order in which they were asked for.
     """
     for vote in votes:
-        annotation = vote.annotation
-        if annotation.state == "labelled" and (annotation.confidence or 0.0) >= min_confidence:
+        annotation, confidence = vote.annotation, vote.annotation.confidence
+        if annotation.state == "labelled" and confidence is not None and confidence >= min_confidence:
             return annotation
     last = votes[-1].annotation
     if last.state in UNANSWERED:

@@ -1,13 +1,13 @@
-"""One pass of an annotator over the records that need it: live, or by the batch API."""
+"""One pass of an annotator over the records that need it; by the batch API see `batch_passes`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -23,16 +23,11 @@ from annotation_pipelines.annotators.base import (
 )
 from annotation_pipelines.annotators.conversations import LocalTalk, RemoteTalk, Talk, advance
 from annotation_pipelines.annotators.counts import AnnotationCounts, Occasion
-from annotation_pipelines.annotators.pending import CHUNK, Pending, registered
+from annotation_pipelines.annotators.pending import CHUNK, Pending
 from annotation_pipelines.annotators.spending.purse import Purse
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.journal import Journal
 from annotation_pipelines.store.ledger import call_row, find_replies
-from annotation_pipelines.tasks.base import Annotation
-
-if TYPE_CHECKING:
-    from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
-    from annotation_pipelines.annotators.endpoint.batch_api import BatchApi
 
 WRITE_EVERY_SECONDS = 5.0
 """Labels are written at least so often: what a kill may leave to be read again from the ledger."""
@@ -91,29 +86,14 @@ class LivePass:
         return LocalTalk(self._annotator, self._keep)
 
     def _purse(self, annotator: RemoteAnnotator) -> Purse:
-        return Purse.open(
-            self._store,
-            self._occasion.budget,
-            run_id=self._occasion.run_id,
-            backfill_id=self._occasion.backfill_id,
-            price=annotator.price,
-            where=f"{annotator.name} at {annotator.endpoint}",
-        )
+        return open_purse(self._store, annotator, self._occasion)
 
     def _begun(self, chunk: pl.DataFrame, talk: Talk) -> list[Conversation]:
         """The conversations on a chunk of records, gone on with what the ledger has; those that ended are taken."""
-        conversations = [Conversation(request) for request in self._annotator.requests(chunk)]
+        requests = self._annotator.requests(chunk)
         talk.turn_page()
         self._journal.fold(self._store)
-        asked = conversations
-        while asked:
-            replies = _known_replies(self._store, [c.request.key for c in asked if c.request])
-            answered = [c for c in asked if c.request and c.request.key in replies]
-            for conversation in answered:
-                assert conversation.request
-                status, text = replies[conversation.request.key]
-                advance(conversation, Turn(conversation.request, status, text), self._annotator.proceed)
-            asked = [c for c in answered if c.request]  # the ledger may have what follows, too
+        conversations = resumed(self._store, self._annotator, requests)
         self._take([c for c in conversations if c.annotation])
         return [c for c in conversations if c.request]
 
@@ -166,95 +146,34 @@ class LivePass:
         self._counts.add_call(reply)
 
 
-class BatchPass(LivePass):
-    """A pass by the batch API: what the ledger does not answer is submitted, and read by a later pass.
+def open_purse(store: Store, annotator: RemoteAnnotator, occasion: Occasion) -> Purse:
+    """What may be spent with an annotator on some occasion.
 
-    Some requests are sent live all the same: with `mode: auto` those that an ended batch left without an answer, and
-    the first one to a server of which nothing is known, since a batch cannot find out what form it takes.
+    Raises:
+        AnnotatorError: The budget caps money, and the annotator's price is unknown.
     """
+    return Purse.open(
+        store,
+        occasion.budget,
+        run_id=occasion.run_id,
+        backfill_id=occasion.backfill_id,
+        price=annotator.price,
+        where=f"{annotator.name} at {annotator.endpoint}",
+    )
 
-    _annotator: OpenAIAnnotator
 
-    def _talk(self, open_now: ExitStack) -> Talk:
-        self._paid = open_now.enter_context(self._purse(self._annotator))
-        return RemoteTalk(self._annotator, self._keep, self._paid)
-
-    def _ask(self, talk: Talk) -> None:
-        from annotation_pipelines.annotators.endpoint import batches
-
-        annotator, occasion = self._annotator, self._occasion
-        settings = annotator.settings
-        with batches.batch_api(settings, annotator.endpoint, annotator.key()) as api:
-            self._harvest(api)
-            submitted = batches.submit(
-                self._store,
-                api,
-                self._requests(talk),
-                line=annotator.batch_line,
-                partition_key=self._partition,
-                annotator=annotator.name,
-                settings=settings.batch,
-                tokens_of=annotator.prompt_tokens,
-                answer_tokens=lambda request: settings.answer_tokens * request.body.n,
-                purse=self._paid,
-                run_id=occasion.run_id,
-                backfill_id=occasion.backfill_id,
-            )
-        while talk.open:
-            self._take(talk.take())
-            self._write_in_time(talk)
-        self._write(talk)
-        self._write_off(submitted.over_budget)
-
-    def _harvest(self, api: BatchApi) -> None:
-        """Bring in batches that have ended, so that a run by hand needs no sensor."""
-        from annotation_pipelines.annotators.endpoint import batches
-
-        batches.poll(
-            self._store,
-            api,
-            annotator=self._annotator.name,
-            model=self._annotator.settings.model,
-            cost=batches.at_batch_price(self._annotator.price),
-            purse=self._paid,
-        )
-
-    def _requests(self, talk: Talk) -> Iterator[Request]:
-        """The requests to submit; those to send live go there."""
-        from annotation_pipelines.annotators.endpoint import batches
-
-        explored = self._annotator.recall()
-        for chunk in self._pending.chunks():
-            going = self._begun(chunk, talk)
-            urgent: set[str] = set()
-            if self._annotator.mode == "auto":
-                urgent = batches.unanswered(self._store, [c.request.key for c in going if c.request])
-            live = [c for c in going if c.request and c.request.key in urgent]
-            if not explored and going:
-                explored, live = True, live or going[:1]
-                talk.put(live)
-                while talk.open:
-                    self._take(talk.take())
-            else:
-                talk.put(live)
-            asked = {id(conversation) for conversation in live}
-            for conversation in going:
-                if conversation.request and id(conversation) not in asked:
-                    conversation.annotation = Annotation("submitted", problem="waits for a batch")
-                    self._take([conversation])
-                    yield conversation.request
-            self._write_in_time(talk)
-
-    def _write_off(self, keys: Sequence[str]) -> None:
-        """Records whose requests the budget did not take."""
-        if not keys:
-            return
-        frame = pl.DataFrame({"request_key": keys})
-        with self._store.transaction() as con, registered(con, written_off=frame):
-            con.execute(
-                f"UPDATE {self._table} SET state = 'over_budget', problem = 'the budget is spent' "
-                "WHERE state = 'submitted' AND request_key IN (SELECT request_key FROM written_off)"
-            )
+def resumed(store: Store, annotator: Annotator, requests: Sequence[Request]) -> list[Conversation]:
+    """The conversations that begin with these requests, gone on with as far as the ledger has replies."""
+    conversations = asked = [Conversation(request) for request in requests]
+    while asked:
+        replies = _known_replies(store, [c.request.key for c in asked if c.request])
+        answered = [c for c in asked if c.request and c.request.key in replies]
+        for conversation in answered:
+            assert conversation.request
+            status, text = replies[conversation.request.key]
+            advance(conversation, Turn(conversation.request, status, text), annotator.proceed)
+        asked = [c for c in answered if c.request]  # the ledger may have what follows, too
+    return conversations
 
 
 def _known_replies(store: Store, keys: Sequence[str]) -> dict[str, tuple[ReplyStatus, str | None]]:

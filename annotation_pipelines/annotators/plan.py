@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,14 +11,15 @@ import polars as pl
 from annotation_pipelines.annotators.base import Annotator, Request
 from annotation_pipelines.annotators.factory import make_panel
 from annotation_pipelines.annotators.panel import Panel
+from annotation_pipelines.annotators.passes import resumed
 from annotation_pipelines.annotators.pending import Pending, Wanted
 from annotation_pipelines.annotators.spending.forecast import Forecast, experience, forecast, total
 from annotation_pipelines.partitions import Calendar, Window
 from annotation_pipelines.project import Project
+from annotation_pipelines.selection.acquisition import choose
 from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import read_records
 from annotation_pipelines.store.database import Store
-from annotation_pipelines.store.ledger import find_replies
 
 _NOTHING = Forecast(0, 0, 0, 0.0, "computed on this machine")
 
@@ -29,7 +30,8 @@ class MemberPlan:
 
     Attributes:
         records: Records that need its label.
-        from_ledger: Of these, those whose first reply the ledger has.
+        from_ledger: Of these, those that the ledger has all replies about.
+        in_batches: Of these, those that an open batch has.
         forecast: What the others take.
         prompt: The first request as it would be sent, if there is one and it leaves this machine.
     """
@@ -39,6 +41,7 @@ class MemberPlan:
     from_ledger: int
     forecast: Forecast
     prompt: str | None = None
+    in_batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ class Plan:
     """What a run would do.
 
     Attributes:
-        not_ingested: Records of the source that the store does not have yet, or has with another content; they are
-            part of the plan as far as the selection takes them.
+        not_ingested: Of the records to label, those that the store does not have yet, or has with another content.
         members: One an annotator.
         at_most: Whether it is an upper bound: of a cascade it is not known what will be uncertain.
     """
@@ -76,28 +78,39 @@ def plan_run(
     """
     gather_human_labels(store, project)
     keys = partitions or Calendar(project.declaration.partitions).keys(now or datetime.now(UTC))
-    fresh = _not_ingested(store, project, keys)
-    wanted = _wanted(project, keys, fresh, held_out=not partitions)
-    return plan_calls(store, make_panel(project, store), wanted, not_ingested=fresh.height)
+    chosen = _chosen(store, project, keys)
+    known = store.query("SELECT record_id, content_hash FROM records WHERE deleted_at IS NULL")
+    not_ingested = chosen.join(known, on=["record_id", "content_hash"], how="anti").height
+    wanted = _wanted(project, chosen, held_out=not partitions)
+    return plan_calls(store, make_panel(project, store), wanted, not_ingested=not_ingested)
 
 
 def plan_calls(store: Store, panel: Panel, wanted: Wanted, *, not_ingested: int = 0) -> Plan:
     """What the labels of some records would take."""
+    cascade = len(panel.members) > 1 and panel.settings.combine == "cascade"
     table = "llm_labels" if len(panel.members) == 1 else "llm_votes"
-    members = [_member(store, member, wanted, table) for member in panel.members]
-    return Plan(not_ingested, members, at_most=table == "llm_votes" and panel.settings.combine == "cascade")
+    members = []
+    for member in panel.members:
+        members.append(_member(store, member, wanted, table))
+        if cascade:
+            wanted = panel.undecided(wanted, member)
+    return Plan(not_ingested, members, at_most=cascade)
 
 
 def _member(store: Store, annotator: Annotator, wanted: Wanted, table: str) -> MemberPlan:
-    calls = prompt_bytes = content_bytes = from_ledger = 0
+    calls = prompt_bytes = content_bytes = from_ledger = in_batches = 0
     first: Request | None = None
     seen: set[str] = set()
     with Pending(store, wanted, table=table, annotator=annotator.name, fingerprint=annotator.fingerprint) as pending:
-        for chunk, requests in _rendered(pending, annotator):
-            known = set(find_replies(store, [request.key for request in requests])["request_key"])
-            for request, content in zip(requests, chunk["content"], strict=True):
-                if request.key in known:
+        for chunk in pending.chunks():
+            conversations = resumed(store, annotator, annotator.requests(chunk))
+            waiting = _waiting(store, annotator, [c.request.key for c in conversations if c.request])
+            for conversation, content in zip(conversations, chunk["content"], strict=True):
+                request = conversation.request
+                if request is None:
                     from_ledger += 1
+                elif request.key in waiting:
+                    in_batches += 1
                 elif request.key not in seen:
                     seen.add(request.key)
                     first = first or request
@@ -111,12 +124,15 @@ def _member(store: Store, annotator: Annotator, wanted: Wanted, table: str) -> M
         from_ledger,
         _forecast(store, annotator, calls, prompt_bytes, content_bytes),
         _prompt(annotator, first),
+        in_batches,
     )
 
 
-def _rendered(pending: Pending, annotator: Annotator) -> Iterator[tuple[pl.DataFrame, list[Request]]]:
-    for chunk in pending.chunks():
-        yield chunk, annotator.requests(chunk)
+def _waiting(store: Store, annotator: Annotator, keys: Sequence[str]) -> set[str]:
+    """Of these requests, those that are paid for and wait for a batch."""
+    from annotation_pipelines.annotators.endpoint.batch_rows import waiting
+
+    return waiting(store, keys) if annotator.endpoint else set()
 
 
 def _forecast(store: Store, annotator: Annotator, calls: int, prompt_bytes: int, content_bytes: int) -> Forecast:
@@ -139,20 +155,45 @@ def _prompt(annotator: Annotator, request: Request | None) -> str | None:
 
     if request is None or not isinstance(annotator, OpenAIAnnotator):
         return None
+    annotator.recall()
     return annotator.batch_line(request).decode()
 
 
-def _not_ingested(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame:
-    """Records of the source that would be asked about and that the store does not have so: as `Wanted` reads them."""
+def _chosen(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame:
+    """The records of some partitions that a run would ask about, as the source has them now."""
     selection = project.declaration.selection
-    calendar = Calendar(project.declaration.partitions)
-    found = read_records(project, _span(calendar, keys)).records.filter(pl.col("partition_key").is_in(list(keys)))
-    known = store.query("SELECT record_id, content_hash FROM records WHERE deleted_at IS NULL")
+    live = _live(store, project, keys)
     people = store.query("SELECT record_id FROM human_labels WHERE role IN ('demonstration', 'training')")
-    fresh = found.join(known, on=["record_id", "content_hash"], how="anti").join(people, on="record_id", how="anti")
-    if selection.per_partition:
-        fresh = fresh.filter(pl.int_range(pl.len()).over("partition_key") < selection.per_partition)
-    return fresh.select("record_id", "content_hash", "content")
+    earlier = store.query("SELECT record_id FROM selected_records WHERE state = 'selected'")["record_id"]
+    candidates = live.join(people, on="record_id", how="anti")
+    chosen = [
+        choose(
+            group,
+            already_selected=earlier,
+            strategy=selection.strategy,
+            budget=selection.per_partition,
+            seed=selection.seed,
+        ).filter(pl.col("state") == "selected")
+        for group in candidates.partition_by("partition_key")
+    ]
+    ids = pl.concat(chosen) if chosen else candidates
+    return candidates.join(ids, on="record_id", how="semi").select("record_id", "content_hash", "content")
+
+
+def _live(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame:
+    """The records that the store would have after an ingest: record_id, content_hash, content, partition_key."""
+    columns = ["record_id", "content_hash", "content", "partition_key"]
+    calendar = Calendar(project.declaration.partitions)
+    found = read_records(project, _span(calendar, keys)).records
+    found = found.filter(pl.col("partition_key").is_in(list(keys))).select(columns)
+    if project.declaration.source.on_delete == "drop":
+        return found
+    kept = store.query(
+        "SELECT record_id, content_hash, content, partition_key FROM records "
+        "WHERE deleted_at IS NULL AND partition_key IN (SELECT key FROM planned)",
+        planned=pl.DataFrame({"key": list(keys)}, schema={"key": pl.String}),
+    )
+    return pl.concat([found, kept.join(found, on="record_id", how="anti")])
 
 
 def _span(calendar: Calendar, keys: Sequence[str]) -> Window:
@@ -162,17 +203,7 @@ def _span(calendar: Calendar, keys: Sequence[str]) -> Window:
     return min(starts, default=None), max(ends, default=None)
 
 
-def _wanted(project: Project, keys: Sequence[str], fresh: pl.DataFrame, *, held_out: bool) -> Wanted:
+def _wanted(project: Project, chosen: pl.DataFrame, *, held_out: bool) -> Wanted:
     evaluation = project.declaration.evaluation
     also = f"UNION ALL {Wanted.held_out().sql}" if held_out and evaluation and evaluation.teacher else ""
-    return Wanted(
-        f"""
-        SELECT r.record_id, r.content_hash, r.content
-        FROM selected_records s JOIN records r USING (record_id)
-        WHERE s.partition_key IN (SELECT key FROM planned_partitions) AND s.state = 'selected'
-              AND r.deleted_at IS NULL AND r.record_id NOT IN (SELECT record_id FROM not_ingested)
-        UNION ALL SELECT record_id, content_hash, content FROM not_ingested
-        {also}
-        """,
-        {"planned_partitions": pl.DataFrame({"key": list(keys)}, schema={"key": pl.String}), "not_ingested": fresh},
-    )
+    return Wanted(f"SELECT record_id, content_hash, content FROM chosen {also}", {"chosen": chosen})

@@ -14,7 +14,6 @@ from annotation_pipelines.sources.ingest import plan_refresh
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import UNANSWERED
 
-_UNANSWERED = tuple(state for state in UNANSWERED if state != "submitted")
 _COUNTS = ("new", "changed", "deleted", "stale")
 
 
@@ -49,11 +48,21 @@ def plan(store: Store, project: Project, refresh_id: str, *, now: datetime | Non
 def unlabelled(store: Store, annotator: str, fingerprint: str) -> pl.DataFrame:
     """How many records of each partition need the annotator: partition_key, stale.
 
-    Records that wait for a batch do not: its replies ask for a run when they are there. Of a jury, records count for
+    Records whose batch is open do not: its replies ask for a run when they are there. Of a jury, records count for
     which a vote is missing.
     """
     return store.query(
         f"""
+        WITH awaited AS (
+            SELECT request_key FROM batch_requests JOIN llm_batches USING (batch_id) WHERE harvested_at IS NULL
+        ),
+        unanswered AS (
+            SELECT record_id FROM (
+                SELECT record_id, state, request_key FROM llm_votes
+                UNION ALL SELECT record_id, state, request_key FROM llm_labels WHERE annotator = $annotator
+            )
+            WHERE state IN {UNANSWERED} AND NOT (state = 'submitted' AND coalesce(request_key IN (FROM awaited), true))
+        )
         SELECT r.partition_key, count(*) AS stale
         FROM records r
         LEFT JOIN selected_records s USING (record_id)
@@ -62,8 +71,7 @@ def unlabelled(store: Store, annotator: str, fingerprint: str) -> pl.DataFrame:
           AND (s.record_id IS NULL
                OR (s.state = 'selected'
                    AND (l.record_id IS NULL OR l.content_hash <> r.content_hash OR l.fingerprint <> $fingerprint
-                        OR l.state IN {_UNANSWERED}
-                        OR r.record_id IN (SELECT record_id FROM llm_votes WHERE state IN {_UNANSWERED}))))
+                        OR r.record_id IN (FROM unanswered))))
         GROUP BY r.partition_key
         """,
         {"annotator": annotator, "fingerprint": fingerprint},

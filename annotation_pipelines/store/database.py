@@ -290,7 +290,7 @@ def _trouble(error: duckdb.Error, path: Path) -> StoreError | None:
         return StoreCorrupted(
             f"the database cannot be read ({message})",
             where=path,
-            todo="Move the file away and put a backup in its place; what was not yet in it is in the journal beside it",
+            todo="Move the file away or put a backup in its place, and run again: paid answers are in the journal, too",
         )
     return None
 

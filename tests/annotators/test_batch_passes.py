@@ -118,7 +118,6 @@ def test_in_mode_auto_the_remainder_is_asked_live(scene: Scene, server: MockBatc
     assert [call.text for call in mock.calls[1:]] == ["text 1", "text 2", "text 3"]
     assert counts.states == Counter(labelled=4, submitted=1)
     assert submitted(server) == [numbered(4), ["text 4"]], "what is new goes by batch"
-    assert scene.rows("status", "llm_calls", "record_id = 'r001'") == [("error",), ("ok",)]
 
 
 def test_what_finds_no_room_waits_and_follows(scene: Scene, server: MockBatches) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +16,8 @@ from annotation_pipelines.errors import AnnotatorError, StoreError
 from annotation_pipelines.project import Classification, Privacy
 from annotation_pipelines.tasks.base import Annotation
 from annotation_pipelines.tasks.classification import ClassificationTask
-from tests.annotators.label_scene import KEY, LABELS, ONE_REPLY, Scene, frame, numbered
-from tests.mock_endpoint import Act, Call, MockEndpoint, answer, completion, error, response
+from tests.annotators.label_scene import KEY, LABELS, ONE_REPLY, Scene, numbered
+from tests.mock_endpoint import Act, Call, MockEndpoint, answer, completion, error, raw, response
 
 
 @pytest.fixture(autouse=True)
@@ -255,3 +255,50 @@ def test_a_disk_that_takes_no_reply_stops_the_run(scene: Scene, mock: MockEndpoi
     with pytest.raises(StoreError, match="journal"):
         scene.label(numbered(3))
     assert mock.calls == []
+
+
+# -- what leaves this machine, and what never reaches a file ----------------------------------------------------------
+
+
+def test_the_responses_api_goes_through_the_whole_pass(scene: Scene, mock: MockEndpoint) -> None:
+    def behave(call: Call) -> Act:
+        if call.text == "text 1" and call.attempt == 0:
+            return response("nonsense")
+        return response(json.dumps({"label": "denies", "confidence": 0.6}))
+
+    mock.behave = behave
+    counts = scene.label(numbered(3), scene.annotator(api="responses"))
+    assert {call.path for call in mock.calls} == {"/v1/responses"}
+    assert (counts.called, counts.repairs, counts.states) == (4, 1, Counter(labelled=3))
+    assert counts.cost_usd == pytest.approx(4 * ONE_REPLY)
+    assert scene.rows("label, confidence") == [("denies", 0.6)] * 3
+    with scene.store.transaction() as con:
+        con.execute("DELETE FROM llm_labels")
+    counts = scene.label(numbered(3), scene.annotator(api="responses"))
+    assert (counts.called, counts.from_ledger, counts.states) == (0, 3, Counter(labelled=3))
+
+
+def test_a_key_that_the_endpoint_repeats_is_in_no_file_no_log_and_no_error(
+    scene: Scene, mock: MockEndpoint, tmp_path: Path, _machine_state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    echo = {"rationale": f"your key is {KEY}", "label": "agrees", "confidence": 1}
+    acts = {
+        "answer": completion(json.dumps(echo)),
+        "invalid": completion(KEY),
+        "refusal": completion(None, refusal=f"not with {KEY}"),
+        "record": error(400, f"{KEY} cannot be used", headers={"x-request-id": KEY}),
+        "page": raw(f"<html>{KEY}</html>"),
+        "busy": error(503, f"{KEY} is busy"),
+    }
+    mock.behave = lambda call: acts[call.text]
+    with caplog.at_level(logging.DEBUG):
+        scene.label({text: text for text in acts}, scene.annotator(rationale=True))
+        mock.behave = lambda call: error(401, f"Incorrect API key provided: {KEY}")
+        with pytest.raises(AnnotatorError) as caught:
+            scene.label({"later": "later"})
+    assert KEY not in str(caught.value) and KEY not in caplog.text
+    assert scene.states()["answer"] == "labelled"
+    assert KEY not in repr(scene.store.query("SELECT * FROM llm_calls").rows())
+    files = [file for folder in (tmp_path, _machine_state) for file in folder.rglob("*") if file.is_file()]
+    assert len(files) >= 3
+    assert [file for file in files if KEY.encode() in file.read_bytes()] == []

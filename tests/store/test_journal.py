@@ -118,7 +118,9 @@ def test_a_full_disk_is_one_clear_error_and_also_the_reply_that_met_it_is_kept(s
         with Journal(store.home) as journal:
             journal.append(row("k0"))
             resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 40, hard))
-            with pytest.raises(StoreError, match=r"jsonl: cannot be written: No space.*nothing that was written before is lost"):
+            with pytest.raises(
+                StoreError, match=r"jsonl: cannot be written: No space.*nothing that was written before is lost"
+            ):
                 journal.append(row("k1"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -49,6 +49,7 @@ class OpenAIAnnotator:
         demonstrations: Gold records to show, with content and label; None for none.
         choose: For a frame of n records the rows of their demonstrations, an int array (n, k), the last next to the
             record, -1 where there are too few.
+        choice: JSON-like; changes whenever `choose` would choose others.
         price: What a million tokens cost; None where that is unknown.
 
     Raises:
@@ -69,6 +70,7 @@ class OpenAIAnnotator:
         redaction: object = None,
         demonstrations: pl.DataFrame | None = None,
         choose: Choose | None = None,
+        choice: object = None,
         price: Price | None = None,
     ) -> None:
         if taken := sorted(set(settings.extra_body) & set(_OWN_FIELDS)):
@@ -110,6 +112,7 @@ class OpenAIAnnotator:
                 "parser": task.parser_version,
                 "asked": asked,
                 "demonstrations": sorted(hashlib.md5(shown).hexdigest() for shown in self._demonstrations),
+                "choice": choice if self._demonstrations else None,
                 "redaction": redaction,
                 "confidence": settings.confidence_from,
                 "repairs": settings.repairs,

@@ -9,43 +9,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
+from typing import NamedTuple
 
 _CHANCE = 0.005
 """The share that is refused below a limit nevertheless: requests bunch up on their way."""
+STRAY = 0.02
+"""The share of refusals that says nothing."""
+_CERTAIN = 2.5
 
 
-def odds_of_shedding(trials: Sequence[Sequence[float]]) -> float:
-    """The logarithm of how much likelier random shedding makes the trials than a limit does.
+class Trial(NamedTuple):
+    """What was seen at one rate.
 
-    Args:
-        trials: Requests a second, replies, and refusals among them, of each.
+    Attributes:
+        rate: Requests a second.
+        refused: Of the replies.
     """
-    replies = sum(trial[1] for trial in trials)
-    refused = sum(trial[2] for trial in trials)
+
+    rate: float
+    replies: float
+    refused: int
+
+
+def odds_of_shedding(trials: Sequence[Trial]) -> float:
+    """The logarithm of how much likelier random shedding makes the trials than a limit does."""
+    replies, refused = _total(trials)
     shedding = _likelihood(replies, refused, refused / replies if replies else 0.0)
-    limits = [rate * (1 - trial_refused / count) for rate, count, trial_refused in trials if count]
-    limits += [rate for rate, count, _ in trials if count]
+    limits = [trial.rate * (1 - trial.refused / trial.replies) for trial in trials if trial.replies]
+    limits += [trial.rate for trial in trials]
     limited = max((_limited(trials, limit) for limit in limits), default=0.0)
     return shedding - limited
 
 
-def fallen(trials: Sequence[Sequence[float]], replies: float, refused: float) -> bool:
-    """Whether the accepted share is lower now than in the trials, by more than chance.
+def refused_share(trials: Sequence[Trial]) -> float:
+    """Refused in all the trials together."""
+    replies, refused = _total(trials)
+    return refused / replies if replies else 0.0
+
+
+def after_burst(trials: Sequence[Trial], latest: Trial) -> bool:
+    """Whether the accepted share is lower than in the trials before, by more than chance.
 
     Neither a limit nor shedding explains that a lower rate is refused more: a burst was accepted before, and is over.
     """
-    before, before_refused = sum(trial[1] for trial in trials), sum(trial[2] for trial in trials)
-    if not before or not replies:
+    before, before_refused = _total(trials)
+    if not before or not latest.replies:
         return False
-    pooled = (before_refused + refused) / (before + replies)
-    error = (pooled * (1 - pooled) * (1 / before + 1 / replies)) ** 0.5
-    return refused / replies - before_refused / before > 2.5 * error
+    pooled = (before_refused + latest.refused) / (before + latest.replies)
+    error = (pooled * (1 - pooled) * (1 / before + 1 / latest.replies)) ** 0.5
+    return latest.refused / latest.replies - before_refused / before > _CERTAIN * error
 
 
-def _limited(trials: Sequence[Sequence[float]], limit: float) -> float:
-    return sum(_likelihood(count, refused, max(1 - limit / rate, _CHANCE)) for rate, count, refused in trials)
+def more_than_strays(refused: int, replies: float) -> bool:
+    """Whether refusals are more than those that say nothing, by a standard error."""
+    strays = STRAY * replies
+    return refused > strays + strays**0.5
 
 
-def _likelihood(count: float, refused: float, share: float) -> float:
+def _total(trials: Sequence[Trial]) -> tuple[float, int]:
+    return sum(trial.replies for trial in trials), sum(trial.refused for trial in trials)
+
+
+def _limited(trials: Sequence[Trial], limit: float) -> float:
+    return sum(_likelihood(trial.replies, trial.refused, max(1 - limit / trial.rate, _CHANCE)) for trial in trials)
+
+
+def _likelihood(replies: float, refused: int, share: float) -> float:
     share = min(max(share, 0.0001), 0.9999)
-    return refused * log(share) + (count - refused) * log(1 - share)
+    return refused * log(share) + (replies - refused) * log(1 - share)

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field, fields
 from math import floor, inf
 from typing import Any
 
+from annotation_pipelines.annotators.limits.background import Background
+from annotation_pipelines.annotators.limits.cap import Cap
 from annotation_pipelines.annotators.limits.circuit import Circuit
+from annotation_pipelines.annotators.limits.counts import Counts, LongRun
+from annotation_pipelines.annotators.limits.explanations import Trial
 from annotation_pipelines.annotators.limits.lease import LEASE_SECONDS, Lease, Replies, Report
 from annotation_pipelines.annotators.limits.pace import Pace, Quota
-from annotation_pipelines.annotators.limits.refusals import Counts, Refusals
+from annotation_pipelines.annotators.limits.refusals import Refusals
 from annotation_pipelines.annotators.limits.shares import fair_shares
 from annotation_pipelines.annotators.limits.window import Window
 
@@ -122,30 +126,15 @@ def load(document: Mapping[str, Any], now: float) -> State:
     try:
         if document["version"] != _VERSION or document["at"] > now:  # the machine's clock starts anew with it
             return State(now)
-        parts: dict[str, Any] = {name: _unpack(kind, document[name]) for name, kind in _PARTS.items()}
-        refusals = parts["refusals"]
-        refusals.older, refusals.newer = _unpack(Counts, refusals.older), _unpack(Counts, refusals.newer)
-        members = {name: _unpack(Member, values) for name, values in document["members"].items()}
-        return State(document["at"], document["era"], document["paused_until"], members=members, **parts)
+        state: State = _unpack(State, document["state"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return State(now)
+    return state
 
 
 def dump(state: State) -> dict[str, Any]:
     """The state as a JSON-able document."""
-    document: dict[str, Any] = {
-        "version": _VERSION,
-        "at": state.at,
-        "era": state.era,
-        "paused_until": state.paused_until,
-        "members": {name: _pack(member) for name, member in state.members.items()},
-    }
-    for name in _PARTS:
-        document[name] = _pack(getattr(state, name))
-    refusals = state.refusals
-    document["refusals"][_REFUSAL_COUNTS[0]] = _pack(refusals.older)
-    document["refusals"][_REFUSAL_COUNTS[1]] = _pack(refusals.newer)
-    return document
+    return {"version": _VERSION, "at": state.at, "state": _pack(state)}
 
 
 def _refresh(state: State, now: float) -> None:
@@ -283,7 +272,7 @@ def _amounts(state: State, me: Member, report: Report, now: float) -> tuple[floa
     active = [m for m in state.members.values() if m.waiting or m.in_flight or m is me]
     ahead = sum(m.waiting > 0 and m.served < me.served for m in active)
     declared = [m.requests_per_minute for m in active if m.requests_per_minute]
-    rates = [state.request_quota.rate(min(declared, default=None), now), state.refusals.rate(now)]
+    rates = [state.request_quota.rate(min(declared, default=None), now), state.refusals.cap.rate(now)]
     rate = min((r for r in rates if r is not None), default=None)
     declared = [m.tokens_per_minute for m in active if m.tokens_per_minute]
     token_rate = state.token_quota.rate(min(declared, default=None), now)
@@ -316,23 +305,45 @@ def _amounts(state: State, me: Member, report: Report, now: float) -> tuple[floa
 
 
 def _pack(part: Any) -> list[Any]:
-    return [getattr(part, name) for name in _NAMES[type(part)]]
+    return [
+        _pack(value) if name in _PARTS else {key: _pack(one) for key, one in value.items()} if name in _MANY else value
+        for name in _NAMES[type(part)]
+        for value in (getattr(part, name),)
+    ]
 
 
 def _unpack(kind: Any, values: list[Any]) -> Any:
-    if len(values) != len(_NAMES[kind]) or not all(v is None or isinstance(v, int | float | list) for v in values):
+    names = _NAMES[kind]
+    if len(names) != len(values):
         raise ValueError
-    return kind(*values)
+    return kind(*[_value(name, value) for name, value in zip(names, values, strict=True)])
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _PARTS:
+        return _unpack(_PARTS[name], value)
+    if name in _MANY:
+        return {key: _unpack(_MANY[name], one) for key, one in value.items()}
+    if name == "trials":
+        return [Trial(*trial) for trial in value]
+    if value is not None and not isinstance(value, int | float | list):
+        raise ValueError
+    return value
 
 
 _PARTS: dict[str, Any] = {
     "window": Window,
     "refusals": Refusals,
+    "cap": Cap,
+    "background": Background,
+    "older": Counts,
+    "newer": Counts,
+    "long_run": LongRun,
     "circuit": Circuit,
     "requests": Pace,
     "tokens": Pace,
     "request_quota": Quota,
     "token_quota": Quota,
 }
-_NAMES = {kind: tuple(f.name for f in fields(kind)) for kind in (*_PARTS.values(), Counts, Member)}
-_REFUSAL_COUNTS = [_NAMES[Refusals].index(name) for name in ("older", "newer")]
+_MANY: dict[str, Any] = {"members": Member}
+_NAMES = {kind: tuple(f.name for f in fields(kind)) for kind in {State, *_PARTS.values(), *_MANY.values()}}

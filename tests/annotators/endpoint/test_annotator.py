@@ -60,7 +60,7 @@ def annotator(
 ) -> OpenAIAnnotator:
     task = ClassificationTask(Classification(labels=labels or LABELS))
     settings = {"model": "mock", "base_url": url, "concurrency": 8, "timeout": 5, "max_retries": 1, **settings}
-    more: dict[str, Any] = {"redactor": settings.pop("redactor", None)}
+    more: dict[str, Any] = {"redactor": settings.pop("redactor", None), "choice": settings.pop("choice", None)}
     if shown:
         pool, rows = shown
         more |= {"demonstrations": pool, "choose": lambda frame: np.tile(rows, (len(frame), 1))[: len(frame)]}
@@ -428,6 +428,7 @@ def test_the_fingerprint_follows_task_guideline_settings_and_demonstrations() ->
             {"temperature": 1},
             {"shown": (pool, [0])},
             {"shown": (pool[:1], [0])},
+            {"shown": (pool, [0]), "choice": "another"},
             {"repairs": 3},
         )
     ]
