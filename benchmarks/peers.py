@@ -146,7 +146,7 @@ def write_requests(path: Path, url: str, records: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--records", type=int, default=4000)
+    parser.add_argument("--records", type=int, default=6000)
     options = parser.parse_args()
     pythons = {name: installed(name) for name in sorted({peer.name for peer in RUNS})}
     rates: dict[Peer, float] = {}

@@ -17,11 +17,13 @@ import duckdb
 import polars as pl
 
 from annotation_pipelines.annotators.shared_state import is_alive, this_process
-from annotation_pipelines.store.database import Store
+from annotation_pipelines.store.database import Store, writing
 from annotation_pipelines.tasks.base import UNANSWERED
 
 CHUNK = 4096
 """Records of a chunk; also of a row group of the scratch file, which DuckDB cuts by multiples of 2,048."""
+
+_MEMORY = "256MB"
 
 STALE = f"""l.record_id IS NULL OR l.content_hash <> w.content_hash OR l.fingerprint <> who.fingerprint
     OR l.state IN {UNANSWERED}"""
@@ -90,10 +92,12 @@ class Pending:
         return self.why.total()
 
     def __enter__(self) -> Pending:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
         with self._store.transaction() as con, registered(con, who=self._who, **self._wanted.frames):
             self.wanted = _count(con, f"SELECT count(*) FROM ({self._wanted.sql})")
+            con.execute(f"SET memory_limit = '{_MEMORY}'")  # sorting spills to disk beyond it
             con.execute(
                 f"""
                 COPY (

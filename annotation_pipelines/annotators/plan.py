@@ -21,7 +21,8 @@ from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import read_records
 from annotation_pipelines.store.database import Store
 
-_NOTHING = Forecast(0, 0, 0, 0.0, "computed on this machine")
+_COMPUTED_HERE = Forecast(0, 0, 0, 0.0, "computed on this machine")
+_NOTHING = Forecast(0, 0, 0, 0.0, "nothing is to be asked")
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ def _forecast(store: Store, annotator: Annotator, calls: int, prompt_bytes: int,
     from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
 
     if not isinstance(annotator, OpenAIAnnotator):
+        return _COMPUTED_HERE
+    if not calls:
         return _NOTHING
     return forecast(
         annotator.settings,

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import polars as pl
 import pytest
 
+from annotation_pipelines.annotators.base import Turn
+from annotation_pipelines.annotators.factory import make_panel
 from annotation_pipelines.store.database import Store
-from tests.workspaces import Fixture, declaration, ml_records
+from annotation_pipelines.tasks.base import Annotation
+from tests.batch_scene import ANNOTATOR, Scene
+from tests.mock_batches import MockBatches
+from tests.mock_endpoint import MockEndpoint
+from tests.workspaces import Fixture, declaration, ml_records, openai_annotator
 
 COMMAND = Path(sys.executable).parent / "annotation-pipelines"
 
@@ -117,3 +126,115 @@ def test_status_names_a_broken_project_and_shows_the_others(tmp_path: Path) -> N
     assert done.returncode == 2
     assert "colour: unknown key" in done.stderr
     assert "shop\n  nothing run yet" in done.stdout
+
+
+class TestAPlan:
+    @pytest.fixture(scope="class")
+    def mock(self) -> Iterator[MockEndpoint]:
+        with MockEndpoint() as endpoint:
+            yield endpoint
+
+    @pytest.fixture(scope="class")
+    def shop(self, tmp_path_factory: pytest.TempPathFactory, mock: MockEndpoint) -> Fixture:
+        annotators = openai_annotator(mock.url, price={"input": 10, "output": 10})
+        changes = {"annotators": annotators, "budget": {"per_day_usd": 5, "per_run_tokens": 100_000}}
+        return Fixture(tmp_path_factory.mktemp("plan"), ml_records(), declaration(**changes))
+
+    def test_tells_calls_tokens_and_dollars_and_sends_nothing(self, shop: Fixture, mock: MockEndpoint) -> None:
+        done = ap(shop.workspace.root, "plan", "shop")
+        assert done.returncode == 0, done.stderr
+        rows = dict(re.findall(r"^  +(\S.*?)  +(\S.*)$", done.stdout, re.MULTILINE))
+        count = len(shop.records)
+        assert done.stdout.startswith("shop\n")
+        assert rows["not ingested yet"] == f"{count} records of the source; counted in"
+        assert rows["openai:gpt-4o"] == f"{count} records need a label"
+        assert (rows["answered before"], rows["calls"]) == ("0: read again from the ledger", str(count))
+        assert re.fullmatch(r"about [\d,]+ read, [\d,]+ written", rows["tokens"])
+        assert re.fullmatch(r"about \$0\.\d{4}", rows["cost"])
+        assert rows["estimated from"].startswith("assumed: ")
+        assert rows["budget"] == "per_day_usd 5.0, per_run_tokens 100,000"
+        assert mock.calls == []
+
+    def test_shows_the_first_request_of_the_partitions_that_are_asked_for(
+        self, shop: Fixture, mock: MockEndpoint
+    ) -> None:
+        done = ap(shop.workspace.root, "plan", "shop", "--partition", "2020-03-23", "--show-prompt")
+        assert done.returncode == 0, done.stderr
+        table, _, prompt = done.stdout.partition("\nThe first request to openai:gpt-4o:\n")
+        assert int(re.findall(r"  calls +(\d+)", table)[0]) < len(shop.records)
+        body = json.loads(prompt)
+        assert body["model"] == "gpt-4o" and body["messages"][-1]["content"].startswith("<record>")
+        assert mock.calls == []
+
+    def test_does_not_call_an_unknown_price_nothing(self, tmp_path: Path, mock: MockEndpoint) -> None:
+        one, two = openai_annotator(mock.url), openai_annotator(mock.url, model="gpt-4o-mini")
+        shop = Fixture(tmp_path, ml_records(7), declaration(annotators=[*one, *two], panel={"combine": "cascade"}))
+        done = ap(tmp_path, "plan", "shop")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("unknown: no price is known for the model") == 3
+        count = len(shop.records)
+        assert re.search(rf"openai:gpt-4o-mini +at most {count} records", done.stdout)
+        assert re.search(rf"together +{2 * count} calls, unknown", done.stdout)
+        assert re.search(r"budget +none declared", done.stdout)
+
+    def test_names_a_mistake_of_the_declaration_in_one_line(self, tmp_path: Path, mock: MockEndpoint) -> None:
+        Fixture(tmp_path, ml_records(7), declaration(annotators=openai_annotator(mock.url), prompt="{{ nothing }}"))
+        done = ap(tmp_path, "plan", "shop")
+        assert done.returncode == 2
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("error: prompt: line 1: expected one of the variables") and "'nothing'" in line
+
+
+def test_batches_are_listed_polled_and_cancelled(tmp_path: Path) -> None:
+    server = MockBatches()
+    with MockEndpoint(routes=server.routes) as mock:
+        annotators = [{**openai_annotator(mock.url, mode="batch")[0], "name": ANNOTATOR}]
+        Fixture(tmp_path, ml_records(7), declaration(annotators=annotators))
+        assert ap(tmp_path, "batches", "shop").stdout == "no batch was submitted yet\n"
+        submitting = Scene(tmp_path / "storage", server, mock.url)
+        with submitting.api:
+            submitting.submit(range(3))
+            submitting.submit(range(3, 5))
+        first, second = ap(tmp_path, "batches", "shop").stdout.splitlines()
+        assert re.fullmatch(r"batch_0  2026-11  openai:mock  in_progress  3 requests, submitted .* UTC", first)
+        assert second.startswith("batch_1  2026-11  openai:mock  in_progress  2 requests")
+        wrong = ap(tmp_path, "batches", "shop", "--cancel", "batch_9")
+        assert wrong.returncode == 2 and "no open batch batch_9; open are: batch_0, batch_1" in wrong.stderr
+        cancelled = ap(tmp_path, "batches", "shop", "--cancel", "batch_1").stdout
+        assert "batch_1  2026-11  openai:mock  cancelling" in cancelled
+        server.finish("batch_0")
+        polled = ap(tmp_path, "batches", "shop", "--poll").stdout
+        assert "batch_0  2026-11  openai:mock  completed  3 of 3 answered" in polled
+
+
+def test_a_project_with_codes_for_labels_is_answered_by_a_replay_that_knows_it(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/v1"
+    injection = {"aliases": True, "canary": True}
+    shop = Fixture(tmp_path, ml_records(7), declaration(annotators=openai_annotator(url), injection=injection))
+    content = pl.concat_str("title", pl.lit(". "), "description").alias("content")
+    records = shop.records.select(content, record_id="id", content_hash="id", label="tag")
+    records.select("label", text="content").write_csv(tmp_path / "answers.csv")
+    (annotator,) = make_panel(shop.project, shop.store).members
+    command = [COMMAND, "replay", "answers.csv", "--port", str(port), "--project", "shop"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as replaying:
+        try:
+            assert replaying.stdout and url in replaying.stdout.readline()
+            for request, label in zip(annotator.requests(records), records["label"], strict=True):
+                body = annotator.batch_line(request)  # type: ignore[attr-defined]
+                asked = Request(f"{url}/chat/completions", body, {"Content-Type": "application/json"})
+                with urlopen(asked) as reply:
+                    said = reply.read().decode()
+                assert label not in said
+                ended = annotator.proceed([Turn(request, "ok", said)])
+                assert isinstance(ended, Annotation) and ended.label == label
+        finally:
+            replaying.terminate()
+
+
+def test_a_replay_for_a_project_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    Fixture(tmp_path, ml_records(7), declaration())
+    done = ap(tmp_path, "replay", "answers.csv", "--project", "nothing")
+    assert done.returncode == 2 and "there is no project 'nothing'; there are: shop" in done.stderr

@@ -238,4 +238,4 @@ def _tokens(logprobs: object) -> tuple[tuple[str, float], ...]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None

@@ -8,7 +8,7 @@ weighed by their likelihood, as in a sequential probability ratio test (Wald 194
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import log, sqrt
 from typing import NamedTuple
 
 _CHANCE = 0.005
@@ -56,14 +56,14 @@ def after_burst(trials: Sequence[Trial], latest: Trial) -> bool:
     if not before or not latest.replies:
         return False
     pooled = (before_refused + latest.refused) / (before + latest.replies)
-    error = (pooled * (1 - pooled) * (1 / before + 1 / latest.replies)) ** 0.5
+    error = sqrt(pooled * (1 - pooled) * (1 / before + 1 / latest.replies))
     return latest.refused / latest.replies - before_refused / before > _CERTAIN * error
 
 
 def more_than_strays(refused: int, replies: float) -> bool:
     """Whether refusals are more than those that say nothing, by a standard error."""
     strays = STRAY * replies
-    return refused > strays + strays**0.5
+    return refused > strays + sqrt(strays)
 
 
 def _total(trials: Sequence[Trial]) -> tuple[float, int]:

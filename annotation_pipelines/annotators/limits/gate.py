@@ -7,20 +7,27 @@ every 50 ms, and at once where that brings something, the process tells what it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from annotation_pipelines.annotators.limits import limiter
 from annotation_pipelines.annotators.limits.lease import Account, Outcome, Sent
 from annotation_pipelines.annotators.limits.limiter import Terms
 from annotation_pipelines.annotators.shared_state import SharedState, is_alive, machine_folder, this_process
-from annotation_pipelines.project import Limits
+from annotation_pipelines.errors import StoreError
+
+if TYPE_CHECKING:
+    from annotation_pipelines.project import Limits
 
 __all__ = ["Gate", "GaveUp", "Outcome"]
+
+_NEW_START_SECONDS = 60.0
+"""After so long without a request, earlier failures try nobody's patience."""
 
 
 class GaveUp(Exception):
@@ -55,9 +62,12 @@ class Gate:
         self._waiters: deque[_Waiter] = deque()
         self._sent: dict[asyncio.Task[object] | None, Sent] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._trying_since = self._idle_since = 0.0
+        self._broken: StoreError | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._trying_since = self._idle_since = time.monotonic()
         self._exchange()
         return self
 
@@ -67,9 +77,15 @@ class Gate:
         if self._timer:
             self._timer.cancel()
         try:
-            self._exchange(last=True)
+            if self._broken is None:
+                self._exchange(last=True)
         finally:
             self._state.close()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether nothing is answered, so that only single probes go out: a failure then says nothing of its record."""
+        return self._account.lease.interrupted
 
     async def enter(self, tokens: int) -> None:
         """Wait until a request of about so many tokens may be sent; `leave` must follow, from the same task.
@@ -82,44 +98,56 @@ class Gate:
         if not self._waiters:
             now = time.monotonic()
             sent = self._account.admit(tokens, now)
+            if sent is None and self._account.may_ask(now):
+                self._start_anew(now)
+                self._exchange(asking=tokens)
+                sent = self._account.admit(tokens, now)
             if sent:
                 self._sent[task] = sent
                 return
-        waiter = _Waiter(self._loop.create_future(), tokens)
-        self._waiters.append(waiter)
-        if self._account.may_ask(time.monotonic()):
-            self._exchange()
-        else:
-            self._set_timer()
-        try:
-            self._sent[task] = await waiter.future
-        except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
-                self._account.take_back(waiter.future.result())
-                self._let_in()
-            elif waiter in self._waiters:
-                self._waiters.remove(waiter)
-            raise
+        self._sent[task] = await self._wait(tokens)
 
     def leave(self, outcome: Outcome) -> None:
         """The request that this task entered with is done."""
         now = time.monotonic()
-        self._account.settle(outcome, self._sent.pop(asyncio.current_task()), now)
-        if self._account.urgent:
-            self._exchange()
-            return
-        self._let_in()
-        if self._waiters and self._account.may_ask(now):
-            self._exchange()
+        sent = self._sent.pop(asyncio.current_task(), None)
+        account = self._account
+        account.settle(outcome, sent or Sent(account.lease.era, 0, now), now)
+        if not account.in_flight:
+            self._idle_since = now
+        if account.urgent or (self._waiters and account.may_ask(now)):
+            self._exchange_later_on_error()
+        elif self._waiters:
+            self._let_in(now)
         elif self._timer is None:
-            self._set_timer()
+            self._set_timer(now)
 
-    def _let_in(self) -> None:
-        """Let those in who wait, first come, first served, as far as the lease goes."""
+    async def _wait(self, tokens: int) -> Sent:
+        waiter = _Waiter(self._loop.create_future(), tokens)
+        self._waiters.append(waiter)
         now = time.monotonic()
+        self._lose_patience(now)
+        if self._timer is None or len(self._waiters) == 1:
+            self._set_timer(now)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+                self._account.take_back(waiter.future.result())
+                self._let_in(time.monotonic())
+            raise
+
+    def _start_anew(self, now: float) -> None:
+        if not self._account.in_flight and now - self._idle_since > _NEW_START_SECONDS:
+            self._trying_since = now
+
+    def _let_in(self, now: float) -> None:
+        """Let those in who wait, first come, first served, as far as the lease goes."""
         while self._waiters:
             waiter = self._waiters[0]
-            if waiter.future.done():
+            if waiter.future.done():  # cancelled, and not told yet
                 self._waiters.popleft()
                 continue
             sent = self._account.admit(waiter.tokens, now)
@@ -128,47 +156,68 @@ class Gate:
             self._waiters.popleft()
             waiter.future.set_result(sent)
 
-    def _exchange(self, *, last: bool = False) -> None:
+    def _exchange(self, *, asking: int | None = None, last: bool = False) -> None:
+        """Tell what was done, get a new lease, and let those in who wait.
+
+        Args:
+            asking: Tokens of a request that is not among those who wait.
+        """
+        if self._broken:
+            raise self._broken
         now = time.monotonic()
-        waiting = len(self._waiters)
-        report = self._account.report(waiting, self._waiters[0].tokens if waiting else 0)
-        with self._state.turn() as document:
-            state = limiter.load(document, now)
-            for name in limiter.silent(state, now):
-                if not is_alive(name.partition("/")[0]):
-                    limiter.leave(state, name)
-            lease = limiter.exchange(state, self._me, report, self._terms, now)
-            if last:
-                limiter.leave(state, self._me)
-            document.clear()
-            document.update(limiter.dump(state))
+        waiting = len(self._waiters) + (asking is not None)
+        next_tokens = self._waiters[0].tokens if self._waiters else asking or 0
+        report = self._account.report(waiting, next_tokens)
+        try:
+            with self._state.turn() as document:
+                state = limiter.load(document, now)
+                for name in limiter.silent(state, now):
+                    if not is_alive(name.partition("/")[0]):
+                        limiter.leave(state, name)
+                lease = limiter.exchange(state, self._me, report, self._terms, now)
+                if last:
+                    limiter.leave(state, self._me)
+                document.clear()
+                document.update(limiter.dump(state))
+        except StoreError as error:
+            self._broken = error
+            self._refuse(error)
+            raise
         self._account.renew(lease)
-        self._let_in()
+        self._let_in(now)
         self._lose_patience(now)
         if not last:
-            self._set_timer()
+            self._set_timer(now)
+
+    def _exchange_later_on_error(self) -> None:
+        """Exchange where nobody could be told of an error: the next who enters is."""
+        with contextlib.suppress(StoreError):
+            self._exchange()
 
     def _lose_patience(self, now: float) -> None:
         lease = self._account.lease
-        reason = None
         if lease.paused_until - now > self._patience:
-            reason = f"the endpoint asks to wait for {lease.paused_until - now:,.0f} s"
-        elif lease.failing_since is not None and now - lease.failing_since > self._patience:
-            reason = f"nothing was answered for {self._patience:g} s: rate limits or an outage"
-        if reason:
-            for waiter in self._waiters:
-                if not waiter.future.done():
-                    waiter.future.set_exception(GaveUp(reason))
-            self._waiters.clear()
+            self._refuse(GaveUp(f"the endpoint asks to wait for {lease.paused_until - now:,.0f} s"))
+            return
+        failing_since = now if lease.failing_since is None else max(lease.failing_since, self._trying_since)
+        if now - failing_since > self._patience:
+            self._refuse(GaveUp(f"nothing was answered for {self._patience:g} s: rate limits or an outage"))
 
-    def _set_timer(self) -> None:
+    def _refuse(self, error: Exception) -> None:
+        """Nobody who waits is let in any more."""
+        for waiter in self._waiters:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+        self._waiters.clear()
+
+    def _set_timer(self, now: float) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
         at = self._account.ask_at(len(self._waiters))
         if at is not None:
-            self._timer = self._loop.call_later(max(at - time.monotonic(), 0.0), self._on_time)
+            self._timer = self._loop.call_later(max(at - now, 0.0), self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
-        self._exchange()
+        self._exchange_later_on_error()

@@ -26,6 +26,7 @@ _VERSION = 1
 _FORGET_SECONDS = 600.0
 _SILENT_SECONDS = 1.0
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.025, 0.25
+_MOST_OWED = 5.0
 _LONG_PAUSE = 5.0
 """Seconds of Retry-After from which on it is a quota that is used up, not a bucket that fills again at once."""
 
@@ -73,11 +74,14 @@ class State:
         at: When it last changed.
         era: Counts up when the rules change: what was sent before says nothing of them.
         paused_until: Up to when the endpoint asked to send nothing.
+        unpaced, unpaced_since: Requests sent since a time while no limit was known; they count once one is.
     """
 
     at: float
     era: int = 0
     paused_until: float = 0.0
+    unpaced: int = 0
+    unpaced_since: float = 0.0
     window: Window = field(default_factory=Window)
     refusals: Refusals = field(default_factory=Refusals)
     circuit: Circuit = field(default_factory=Circuit)
@@ -278,6 +282,7 @@ def _amounts(state: State, me: Member, report: Report, now: float) -> tuple[floa
     token_rate = state.token_quota.rate(min(declared, default=None), now)
     requests = tokens = inf
     ready = now
+    _count_unpaced(state, report.sent, rates[0], now)
     if rate is not None:
         pace = state.requests
         pace.at(rate, now)
@@ -302,6 +307,19 @@ def _amounts(state: State, me: Member, report: Report, now: float) -> tuple[floa
         state.requests.take(requests, now)
         me.served = now
     return requests, tokens, ready
+
+
+def _count_unpaced(state: State, sent: int, quota: float | None, now: float) -> None:
+    """Remember what was sent before the limit was known, or owe it now that it is."""
+    if quota is None:
+        if now - state.unpaced_since > 60:
+            state.unpaced, state.unpaced_since = 0, now
+        state.unpaced += sent
+    elif state.unpaced:
+        state.requests.at(quota, now)
+        owed = state.unpaced_since + state.unpaced / quota
+        state.requests.due = max(state.requests.due, min(owed, now + _MOST_OWED))
+        state.unpaced = 0
 
 
 def _pack(part: Any) -> list[Any]:

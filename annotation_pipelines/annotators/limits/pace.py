@@ -16,8 +16,9 @@ TOLERANCE = 0.1
 _MARGIN = 0.995
 """Of a minute's limit: covers the tolerance, the age of a lease and the way to the server."""
 
-_FEWEST = 0.01
-"""Where nothing is left of a limit, the share of it to go on with until it is reset: buckets refill meanwhile."""
+_LOW, _FEWEST = 0.05, 0.01
+"""Shares of a limit: with less left what remains is spread over the time until it is reset; so much is always taken to
+remain, because most limits come back bit by bit."""
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Quota:
 
     Attributes:
         limit: A minute.
-        spread: What remained, evenly over the time until it is reset; a second.
+        spread: What remained, evenly over the time until it is reset; a second. None while enough remains.
         until: When it is reset.
     """
 
@@ -71,7 +72,9 @@ class Quota:
         """Take in what a reply said."""
         self.limit = said.limit or self.limit
         if said.remaining is not None and said.reset:
-            self.spread = max(said.remaining, _FEWEST * (self.limit or 0.0), 1.0) / said.reset
+            limit = self.limit or 0.0
+            low = not limit or said.remaining < _LOW * limit
+            self.spread = max(said.remaining, _FEWEST * limit, 1.0) / said.reset if low else None
             self.until = now + said.reset
 
     def rate(self, declared: float | None, now: float) -> float | None:

@@ -8,115 +8,44 @@ from __future__ import annotations
 
 import heapq
 import json
-import random
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Protocol
 
 from annotation_pipelines.annotators.limits import limiter
 from annotation_pipelines.annotators.limits.lease import Account, Outcome, Sent
-from annotation_pipelines.annotators.limits.limiter import Terms
+from annotation_pipelines.annotators.limits.limiter import State, Terms
+from tests.rate_limits import Rule, Ruling, most_in, share
 
-ANSWERED, THROTTLED = Outcome("answered", status=200), Outcome("throttled", status=429)
-OVERLOADED, BROKEN = Outcome("overloaded", status=503), Outcome("broken")
-
-
-class Server(Protocol):
-    """What a server does with a request that arrives at a time: its outcome, and seconds to the reply."""
-
-    def reply(self, now: float) -> tuple[Outcome, float]: ...
-
-    def done(self) -> None: ...
+_START = 1000.0
+_TOKENS = 100
+_KINDS = {200: "answered", 429: "throttled", 503: "overloaded", 0: "broken", 400: "other"}
 
 
 @dataclass
-class Plain:
-    """Answers all."""
+class Server:
+    """Follows a rule.
 
+    Attributes:
+        latency: Seconds to an answer.
+        refusal_latency: Seconds to anything else; default: the same.
+        peak: The most requests in flight at once.
+    """
+
+    rule: Rule = lambda now: Ruling()
     latency: float = 0.05
+    refusal_latency: float | None = None
     in_flight: int = 0
     peak: int = 0
 
-    def reply(self, now: float) -> tuple[Outcome, float]:
+    def receive(self, now: float) -> tuple[Outcome, float]:
+        """The outcome of a request that arrives, and when it comes."""
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
-        return self.judge(now), self.latency
-
-    def judge(self, now: float) -> Outcome:
-        return ANSWERED
-
-    def done(self) -> None:
-        self.in_flight -= 1
-
-
-@dataclass
-class Bucket(Plain):
-    """A token bucket: so many a second, `depth` at once; tells nothing but 429."""
-
-    rate: float = 50.0
-    depth: float = 50.0
-    quick: float | None = None
-    level: float | None = None
-    last: float = 0.0
-
-    def reply(self, now: float) -> tuple[Outcome, float]:
-        outcome, latency = super().reply(now)
-        return outcome, latency if outcome is ANSWERED or self.quick is None else self.quick
-
-    def judge(self, now: float) -> Outcome:
-        level = self.depth if self.level is None else min(self.depth, self.level + (now - self.last) * self.rate)
-        self.last = now
-        self.level = level - 1 if level >= 1 else level
-        return ANSWERED if level >= 1 else THROTTLED
-
-
-@dataclass
-class Sliding(Plain):
-    """At most `limit` accepted in any `window` seconds."""
-
-    limit: int = 1200
-    window: float = 60.0
-    accepted: deque[float] = field(default_factory=deque)
-    headers: Callable[[float], dict[str, str]] | None = None
-
-    def judge(self, now: float) -> Outcome:
-        while self.accepted and self.accepted[0] <= now - self.window:
-            self.accepted.popleft()
-        if len(self.accepted) < self.limit:
-            self.accepted.append(now)
-            return ANSWERED
-        return THROTTLED
-
-
-@dataclass
-class Storm(Plain):
-    """Refuses a share at random for a while, whatever the rate; then answers all."""
-
-    share: float = 0.6
-    seconds: float = 20.0
-    seed: int = 0
-    after: Plain | None = None
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-
-    def judge(self, now: float) -> Outcome:
-        if now < self.seconds and self.random.random() < self.share:
-            return THROTTLED
-        return self.after.judge(now) if self.after else ANSWERED
-
-
-@dataclass
-class Outage(Plain):
-    """Breaks every connection from `start` to `end`."""
-
-    start: float = 5.0
-    end: float = 35.0
-
-    def judge(self, now: float) -> Outcome:
-        return BROKEN if self.start <= now < self.end else ANSWERED
+        ruling = self.rule(now)
+        headers = {name.lower(): value for name, value in ruling.headers.items()}
+        late = self.refusal_latency if ruling.status != 200 and self.refusal_latency is not None else self.latency
+        return Outcome(_KINDS[ruling.status], headers, status=ruling.status or None), late  # type: ignore[arg-type]
 
 
 @dataclass
@@ -124,35 +53,28 @@ class Seen:
     """What went on.
 
     Attributes:
-        sent: (time, outcome kind) of every request, in order of sending.
-        finished: When the last record was answered; None when time ran out.
-        by_process: Answers that each process got.
+        sent: When every request was sent, in order, and how it ended.
+        finished: When the last record was answered; the end of time when that never was.
+        answers: By process.
     """
 
     sent: list[tuple[float, str]] = field(default_factory=list)
-    answered: int = 0
-    finished: float | None = None
-    by_process: dict[str, int] = field(default_factory=dict)
+    finished: float = float("inf")
+    answers: dict[str, int] = field(default_factory=dict)
     exchanges: int = 0
-    state: Any = None
+    state: State = field(default_factory=lambda: State(0.0))
 
     def share(self, kind: str, after: float = 0.0) -> float:
         """The share of requests sent after a time that ended so."""
-        kinds = [k for at, k in self.sent if at >= after]
-        return kinds.count(kind) / len(kinds) if kinds else 0.0
+        return share(self.sent, kind, after)
 
     def count(self, kind: str) -> int:
+        """How many requests ended so."""
         return sum(k == kind for _, k in self.sent)
 
     def most_in(self, window: float) -> int:
         """The most requests sent within any window of so many seconds."""
-        times = [at for at, _ in self.sent]
-        most = first = 0
-        for last, at in enumerate(times):
-            while times[first] <= at - window:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+        return most_in([at for at, _ in self.sent], window)
 
 
 def simulate(
@@ -161,18 +83,16 @@ def simulate(
     records: int,
     processes: int = 1,
     workers: int = 64,
-    maximum: int = 64,
     terms: Terms | None = None,
     until: float = 600.0,
     pause: Callable[[Outcome], float] = lambda outcome: 0.0,
-    start: float = 1000.0,
 ) -> Seen:
     """Annotate so many records with so many processes, each with so many workers.
 
     Args:
         pause: Seconds that a worker waits after an outcome before it sends again.
     """
-    return _Simulation(server, records, processes, workers, terms or Terms(maximum), until, pause, start).run()
+    return _Simulation(server, records, processes, workers, terms or Terms(64), until, pause).run()
 
 
 class _Process:
@@ -190,19 +110,18 @@ class _Simulation:
         terms: Terms,
         until: float,
         pause: Callable[[Outcome], float],
-        start: float,
     ) -> None:
-        self.server, self.terms, self.until, self.pause, self.start = server, terms, until, pause, start
-        self.now = start
+        self.server, self.terms, self.until, self.pause = server, terms, until, pause
+        self.now = _START
         self.left = self.unanswered = records
         self.processes = [_Process(f"p{n}") for n in range(processes)]
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.order = count()
         self.document: str = "{}"
-        self.seen = Seen(by_process={p.name: 0 for p in self.processes})
+        self.seen = Seen(answers={p.name: 0 for p in self.processes})
         for process in self.processes:
             for _ in range(workers):
-                self.at(start, lambda process=process: self.next_record(process))
+                self.at(_START, lambda process=process: self.next_record(process))
 
     def at(self, when: float, do: Callable[[], None]) -> None:
         heapq.heappush(self.events, (max(when, self.now), next(self.order), do))
@@ -210,12 +129,12 @@ class _Simulation:
     def run(self) -> Seen:
         while self.events and self.unanswered:
             when, _, do = heapq.heappop(self.events)
-            if when > self.start + self.until:
+            if when > _START + self.until:
                 break
             self.now = when
             do()
         if not self.unanswered:
-            self.seen.finished = self.now - self.start
+            self.seen.finished = self.now - _START
         self.seen.state = limiter.load(json.loads(self.document), self.now)
         return self.seen
 
@@ -227,12 +146,12 @@ class _Simulation:
     def enter(self, process: _Process) -> None:
         account = process.account
         if not process.waiting:
-            if sent := account.admit(100, self.now):
+            if sent := account.admit(_TOKENS, self.now):
                 self.send(process, sent)
                 return
             if account.may_ask(self.now):
                 self.exchange(process, extra=1)
-                if sent := account.admit(100, self.now):
+                if sent := account.admit(_TOKENS, self.now):
                     self.send(process, sent)
                     return
         process.waiting += 1
@@ -240,7 +159,7 @@ class _Simulation:
 
     def exchange(self, process: _Process, extra: int = 0) -> None:
         state = limiter.load(json.loads(self.document), self.now)
-        report = process.account.report(process.waiting + extra, 100)
+        report = process.account.report(process.waiting + extra, _TOKENS)
         process.account.renew(limiter.exchange(state, process.name, report, self.terms, self.now))
         self.document = json.dumps(limiter.dump(state))
         self.seen.exchanges += 1
@@ -258,31 +177,30 @@ class _Simulation:
             self.serve(process)
 
     def serve(self, process: _Process) -> None:
-        while process.waiting and (sent := process.account.admit(100, self.now)):
+        while process.waiting and (sent := process.account.admit(_TOKENS, self.now)):
             process.waiting -= 1
             self.send(process, sent)
 
     def send(self, process: _Process, sent: Sent) -> None:
-        outcome, seconds = self.server.reply(self.now - self.start)
-        self.seen.sent.append((self.now - self.start, outcome.kind))
+        outcome, seconds = self.server.receive(self.now - _START)
+        self.seen.sent.append((self.now - _START, outcome.kind))
         self.at(self.now + seconds, lambda: self.end(process, outcome, sent))
         if process.account.ask_at(process.waiting) is not None and not process.timer:
             self.arm(process)
 
     def end(self, process: _Process, outcome: Outcome, sent: Sent) -> None:
-        self.server.done()
+        self.server.in_flight -= 1
         process.account.settle(outcome, sent, self.now)
         if process.account.urgent:
             self.exchange(process)
         if outcome.kind == "answered":
             self.unanswered -= 1
-            self.seen.by_process[process.name] += 1
-            self.seen.answered += 1
+            self.seen.answers[process.name] += 1
             self.next_record(process)
         elif pause := self.pause(outcome):
             self.at(self.now + pause, lambda: self.enter(process))
         else:
             self.enter(process)
-        if process.waiting and self.now >= process.account.lease.until and self.now >= process.account.lease.again:
+        if process.waiting and process.account.may_ask(self.now):
             self.exchange(process)
         self.serve(process)
