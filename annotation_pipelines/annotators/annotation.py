@@ -73,10 +73,15 @@ def _pass_of(store: Store, annotator: Annotator) -> type[LivePass]:
     return LivePassBesideBatches if has_open_batches(store, annotator) else LivePass
 
 
-def settle(store: Store, wanted: Wanted, partition_key: str, annotator: str, *, table: LabelTable) -> None:
+def settle(
+    store: Store, wanted: Wanted, partition_key: str, annotator: str, *, table: LabelTable, votes: bool = False
+) -> None:
     """Leave the labels of the wanted records alone in the partition: no others, and records that moved taken in.
 
     In llm_labels labels of other annotators go, too; in llm_votes several stand side by side.
+
+    Args:
+        votes: Whether the labels are made of votes; otherwise votes of former annotators go.
     """
     who = pl.DataFrame({"annotator": [annotator], "partition_key": [partition_key]})
     others = "OR annotator <> (SELECT annotator FROM who)" if table == "llm_labels" else ""
@@ -95,6 +100,8 @@ def settle(store: Store, wanted: Wanted, partition_key: str, annotator: str, *, 
                   AND (record_id NOT IN (SELECT record_id FROM ({wanted.sql})) {others})
             """
         )
+        if table == "llm_labels" and not votes:
+            con.execute("DELETE FROM llm_votes WHERE partition_key = (SELECT partition_key FROM who)")
 
 
 def _states(store: Store, annotator: str, partition_key: str, table: LabelTable) -> Counter[str]:

@@ -158,7 +158,7 @@ class Panel:
                 pl.lit(occasion.run_id, dtype=pl.String).alias("run_id"),
             )
             store.upsert(con, "llm_labels", changed)
-        settle(store, wanted, partition_key, self.name, table="llm_labels")
+        settle(store, wanted, partition_key, self.name, table="llm_labels", votes=True)
 
 
 def jury(votes: Sequence[Vote], weights: Mapping[str, float]) -> Annotation:

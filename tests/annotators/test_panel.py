@@ -186,6 +186,17 @@ def test_a_juror_that_is_added_or_left_out_costs_only_its_own_votes(jurors: Juro
     assert set(scene.rows("label")) == {("denies",)}, "the surer one of a tie"
 
 
+def test_one_annotator_in_the_place_of_a_jury_buys_nothing_again_and_leaves_no_votes(jurors: Jurors) -> None:
+    """A vote that failed would seem to be missing for ever."""
+    scene = jurors.scene
+    jurors.mocks[1].behave = lambda call: error(400, "no")
+    scene.panel(jurors.members(2), numbered(2))
+    counts = scene.panel([jurors.member(0)], numbered(2))
+    assert (counts.called, jurors.calls) == (0, [2, 2, 0])
+    assert (set(scene.rows("annotator")), scene.rows("record_id", "llm_votes")) == ({("a",)}, [])
+    assert scene.panel([jurors.member(0), jurors.member(2)], numbered(2)).called == 2, "and back: the ledger knows"
+
+
 def test_a_changed_record_is_put_to_the_jury_again_and_one_that_left_loses_its_votes(jurors: Jurors) -> None:
     scene = jurors.scene
     scene.panel(jurors.members(2), {"a": "one", "b": "two", "c": "three"})

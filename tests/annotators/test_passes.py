@@ -7,16 +7,19 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from annotation_pipelines.annotators import passes, pending
 from annotation_pipelines.annotators.privacy.redaction import Redactor
 from annotation_pipelines.errors import AnnotatorError, StoreError
 from annotation_pipelines.project import Classification, Privacy
+from annotation_pipelines.selection.demonstrations import fixed_for_records, random_for_records
 from annotation_pipelines.tasks.base import Annotation
 from annotation_pipelines.tasks.classification import ClassificationTask
-from tests.annotators.label_scene import KEY, LABELS, ONE_REPLY, Scene, numbered
+from tests.annotators.label_scene import KEY, LABELS, ONE_REPLY, Scene, frame, numbered
 from tests.mock_endpoint import Act, Call, MockEndpoint, answer, completion, error, raw, response
 
 
@@ -302,3 +305,17 @@ def test_a_key_that_the_endpoint_repeats_is_in_no_file_no_log_and_no_error(
     files = [file for folder in (tmp_path, _machine_state) for file in folder.rglob("*") if file.is_file()]
     assert len(files) >= 3
     assert [file for file in files if KEY.encode() in file.read_bytes()] == []
+
+
+@pytest.mark.parametrize("choose", [fixed_for_records, random_for_records])
+def test_a_record_is_never_its_own_demonstration(scene: Scene, mock: MockEndpoint, choose: Any) -> None:
+    pool = frame(numbered(6)).with_columns(label=pl.lit("denies"))
+    asked = scene.annotator(demonstrations=pool, choose=lambda records: choose(records, pool, 3))
+    scene.label({"r000": "text 0, changed", "other": "text 1", "new": "text 9"}, asked)
+    shown = {
+        call.text: [message["content"].splitlines()[1] for message in call.body["messages"][1:-1:2]]
+        for call in mock.calls
+    }
+    assert {text: len(set(others)) for text, others in shown.items()} == dict.fromkeys(shown, 3)
+    assert "text 0" not in shown["text 0, changed"], "by its id"
+    assert "text 1" not in shown["text 1"], "by its text"

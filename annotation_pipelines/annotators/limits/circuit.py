@@ -23,7 +23,7 @@ class Circuit:
         pause: Between probes; 0 while the circuit is closed and requests flow.
         probe_at: When the next probe may go.
         era: Only what was sent from this era on is a probe.
-        refused: Whether it opened because every request was refused for its rate.
+        is_exhausted: Whether it opened because every request was refused for its rate.
     """
 
     failures: int = 0
@@ -31,7 +31,7 @@ class Circuit:
     pause: float = 0.0
     probe_at: float = 0.0
     era: int = 0
-    refused: bool = False
+    is_exhausted: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -49,7 +49,7 @@ class Circuit:
         if self.is_open and not probe:
             return False
         self.failures = 0
-        was_open, self.pause, self.refused = self.is_open, 0.0, False
+        was_open, self.pause, self.is_exhausted = self.is_open, 0.0, False
         return was_open
 
     def failed(self, count: int, *, probe: bool, now: float) -> bool:
@@ -60,9 +60,7 @@ class Circuit:
         """
         self._fails(now)
         if self.is_open:
-            if probe:
-                self.pause = min(2 * self.pause, _LONGEST_PAUSE)
-                self.probe_at = now + self.pause
+            self._probe_failed(probe, now)
             return False
         self.failures += count
         if self.failures < TROUBLE:
@@ -70,15 +68,17 @@ class Circuit:
         self._open(now)
         return True
 
-    def refuse(self, now: float) -> None:
-        """Refusals came, but no answer is missing yet."""
+    def refused(self, *, probe: bool, now: float) -> None:
+        """Requests were refused for their rate. That is no failure, but no answer either."""
         self._fails(now)
+        if self.is_open:
+            self._probe_failed(probe, now)
 
     def exhausted(self, now: float) -> None:
         """Every request is refused for its rate: open."""
         self._fails(now)
         self._open(now)
-        self.refused = True
+        self.is_exhausted = True
 
     def probe(self, now: float) -> bool:
         """Whether a probe may go now; it counts as sent."""
@@ -90,6 +90,11 @@ class Circuit:
     def _fails(self, now: float) -> None:
         if self.failing_since is None:
             self.failing_since = now
+
+    def _probe_failed(self, probe: bool, now: float) -> None:
+        if probe:
+            self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+            self.probe_at = now + self.pause
 
     def _open(self, now: float) -> None:
         self.pause, self.probe_at = _FIRST_PAUSE, now + _FIRST_PAUSE

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from annotation_pipelines.annotators.limits import limiter
+from annotation_pipelines.annotators.limits import limiter, state
 from annotation_pipelines.annotators.limits.lease import Account, Outcome, Sent
 from annotation_pipelines.annotators.limits.limiter import Terms
 from annotation_pipelines.annotators.shared_state import SharedState, is_alive, machine_folder, this_process
@@ -54,7 +54,7 @@ class Gate:
         self, endpoint: str, model: str, *, maximum: int, limits: Limits, patience: float, folder: Path | None = None
     ) -> None:
         name = hashlib.blake2b(f"{endpoint}\0{model}".encode(), digest_size=12).hexdigest()
-        self._state = SharedState((folder or machine_folder()) / "limits" / f"{name}.json")
+        self._shared = SharedState((folder or machine_folder()) / "limits" / f"{name}.json")
         self._terms = Terms(maximum, limits.requests_per_minute, limits.tokens_per_minute)
         self._patience = patience
         self._me = f"{this_process()}/{id(self):x}"
@@ -80,7 +80,7 @@ class Gate:
             if self._broken is None:
                 self._exchange(last=True)
         finally:
-            self._state.close()
+            self._shared.close()
 
     @property
     def interrupted(self) -> bool:
@@ -164,21 +164,21 @@ class Gate:
         """
         if self._broken:
             raise self._broken
-        now = time.monotonic()
         waiting = len(self._waiters) + (asking is not None)
         next_tokens = self._waiters[0].tokens if self._waiters else asking or 0
         report = self._account.report(waiting, next_tokens)
         try:
-            with self._state.turn() as document:
-                state = limiter.load(document, now)
-                for name in limiter.silent(state, now):
+            with self._shared.turn() as document:
+                now = time.monotonic()
+                known = state.load(document, now)
+                for name in limiter.silent(known, now):
                     if not is_alive(name.partition("/")[0]):
-                        limiter.leave(state, name)
-                lease = limiter.exchange(state, self._me, report, self._terms, now)
+                        limiter.leave(known, name)
+                lease = limiter.exchange(known, self._me, report, self._terms, now)
                 if last:
-                    limiter.leave(state, self._me)
+                    limiter.leave(known, self._me)
                 document.clear()
-                document.update(limiter.dump(state))
+                document.update(state.dump(known))
         except StoreError as error:
             self._broken = error
             self._refuse(error)

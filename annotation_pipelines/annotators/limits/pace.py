@@ -27,19 +27,19 @@ class Pace:
 
     Attributes:
         due: When all that was taken is paid off; seconds.
-        rate: The rate it was counted at.
+        rate: The rate it was counted at; 0 without one.
     """
 
     due: float = 0.0
     rate: float = 0.0
 
-    def at(self, rate: float, now: float) -> None:
-        """Go on at another rate: what is owed is owed in units, not in seconds."""
+    def at(self, rate: float | None, now: float) -> None:
+        """Go on at another rate, or without one: what is owed is owed in units, not in seconds."""
         if not self.rate:
             self.due = now
-        elif self.rate != rate:
+        elif rate and self.rate != rate:
             self.due = now + (self.due - now) * self.rate / rate
-        self.rate = rate
+        self.rate = rate or 0.0
 
     def available(self, now: float) -> float:
         """How much may be taken now, one unit more than this included; negative when it is too early."""

@@ -14,7 +14,8 @@ from itertools import count
 
 from annotation_pipelines.annotators.limits import limiter
 from annotation_pipelines.annotators.limits.lease import Account, Outcome, Sent
-from annotation_pipelines.annotators.limits.limiter import State, Terms
+from annotation_pipelines.annotators.limits.limiter import Terms
+from annotation_pipelines.annotators.limits.state import State, dump, load
 from tests.rate_limits import Rule, Ruling, most_in, share
 
 _START = 1000.0
@@ -135,7 +136,7 @@ class _Simulation:
             do()
         if not self.unanswered:
             self.seen.finished = self.now - _START
-        self.seen.state = limiter.load(json.loads(self.document), self.now)
+        self.seen.state = load(json.loads(self.document), self.now)
         return self.seen
 
     def next_record(self, process: _Process) -> None:
@@ -158,10 +159,10 @@ class _Simulation:
         self.arm(process)
 
     def exchange(self, process: _Process, extra: int = 0) -> None:
-        state = limiter.load(json.loads(self.document), self.now)
+        state = load(json.loads(self.document), self.now)
         report = process.account.report(process.waiting + extra, _TOKENS)
         process.account.renew(limiter.exchange(state, process.name, report, self.terms, self.now))
-        self.document = json.dumps(limiter.dump(state))
+        self.document = json.dumps(dump(state))
         self.seen.exchanges += 1
         self.arm(process)
 

@@ -1,0 +1,54 @@
+"""Rate limits, storms and outages over real HTTP, with the whole engine: no record is lost, and no limit overrun."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.labelling import command, environment, filled_store, label
+from tests.mock_endpoint import MockEndpoint
+from tests.rate_limits import Following, Outage, Rule, Storm, Telling, TokenBucket
+
+
+@pytest.mark.parametrize(
+    "rule", [Storm(0.6, 4), Storm(0, 4, then=TokenBucket(3_600, burst=30))], ids=["at_random", "by_rate"]
+)
+def test_every_record_ends_labelled_whatever_is_refused(tmp_path: Path, rule: Rule) -> None:
+    filled_store(tmp_path / "p", 600)
+    trouble = Following(rule)
+    with MockEndpoint(trouble, latency=0.05) as mock:
+        counts = label(tmp_path / "p", mock.url, 16)
+    assert (counts["labelled"], counts["failed"]) == (600, 0)
+    assert trouble.share(429), "nothing was refused"
+    assert len(mock.billed) == 600, "no answer is bought twice"
+
+
+def test_an_outage_costs_the_tries_of_few_records_and_no_answer(tmp_path: Path) -> None:
+    filled_store(tmp_path / "p", 400)
+    outage = Following(Outage(0.2, 6, status=503))
+    with MockEndpoint(outage, latency=0.02) as mock:
+        counts = label(tmp_path / "p", mock.url, 8)
+    assert counts["labelled"] == 400
+    assert sum(status == 503 for _, status in outage.seen) < 60, "it was asked again and again while it was down"
+    assert len(mock.billed) == 400
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("tells", [("headers",), ()], ids=["told", "untold"])
+def test_processes_keep_a_limit_together(tmp_path: Path, tells: tuple[Telling, ...]) -> None:
+    """Four processes, 900 requests a minute: 15 a second of all."""
+    limit = Following(TokenBucket(900, burst=15, tells=tells))
+    with MockEndpoint(limit, latency=0.02) as mock:
+        runs = []
+        for number in range(4):
+            filled_store(tmp_path / f"p{number}", 70)
+            line = command(tmp_path / f"p{number}", mock.url, 8)
+            env = environment(tmp_path / "state")
+            runs.append(subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        results = [run.communicate(timeout=120) for run in runs]
+    assert Counter(run.returncode for run in runs) == {0: 4}, results
+    assert len(mock.billed) == 280
+    assert limit.share(429, after=10) <= 0.02
