@@ -60,8 +60,7 @@ def annotate(
                 store, annotator, pending, partition_key, table, occasion, counts, progress
             ).run()
             counts.seconds = time.monotonic() - start
-    settle(store, wanted, partition_key, annotator.name, table=table)
-    counts.states = _states(store, annotator.name, partition_key, table)
+    counts.states = settle(store, wanted, partition_key, annotator.name, table=table)
     return counts
 
 
@@ -75,13 +74,16 @@ def _pass_of(store: Store, annotator: Annotator) -> type[LivePass]:
 
 def settle(
     store: Store, wanted: Wanted, partition_key: str, annotator: str, *, table: LabelTable, votes: bool = False
-) -> None:
+) -> Counter[str]:
     """Leave the labels of the wanted records alone in the partition: no others, and records that moved taken in.
 
     In llm_labels labels of other annotators go, too; in llm_votes several stand side by side.
 
     Args:
         votes: Whether the labels are made of votes; otherwise votes of former annotators go.
+
+    Returns:
+        How many labels there are in each state.
     """
     who = pl.DataFrame({"annotator": [annotator], "partition_key": [partition_key]})
     others = "OR annotator <> (SELECT annotator FROM who)" if table == "llm_labels" else ""
@@ -102,11 +104,7 @@ def settle(
         )
         if table == "llm_labels" and not votes:
             con.execute("DELETE FROM llm_votes WHERE partition_key = (SELECT partition_key FROM who)")
-
-
-def _states(store: Store, annotator: str, partition_key: str, table: LabelTable) -> Counter[str]:
-    rows = store.query(
-        f"SELECT state, count(*) AS n FROM {table} WHERE partition_key = ? AND annotator = ? GROUP BY state",
-        [partition_key, annotator],
-    )
-    return Counter(dict(rows.iter_rows()))
+        states = con.execute(
+            f"SELECT state, count(*) FROM {table} SEMI JOIN who USING (annotator, partition_key) GROUP BY state"
+        ).fetchall()
+    return Counter(dict(states))

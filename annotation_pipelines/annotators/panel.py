@@ -84,9 +84,9 @@ class Panel:
             if self.settings.combine == "cascade":
                 asked = self._unsure(asked, member.name)
         self._forget_others(store, partition_key)
-        self._combine(store, wanted, partition_key, occasion)
+        self._combine(store, partition_key, occasion)
         counts = _total(passes)
-        counts.states = _states(store, self.name, partition_key)
+        counts.states = settle(store, wanted, partition_key, self.name, table="llm_labels", votes=True)
         return counts
 
     def _check_prices(self, store: Store, occasion: Occasion) -> None:
@@ -137,7 +137,7 @@ class Panel:
                 [partition_key],
             )
 
-    def _combine(self, store: Store, wanted: Wanted, partition_key: str, occasion: Occasion) -> None:
+    def _combine(self, store: Store, partition_key: str, occasion: Occasion) -> None:
         votes = store.query(
             "SELECT record_id, content_hash, annotator, state, label, confidence, problem, rationale, reused "
             "FROM llm_votes WHERE partition_key = ? ORDER BY record_id",
@@ -158,7 +158,6 @@ class Panel:
                 pl.lit(occasion.run_id, dtype=pl.String).alias("run_id"),
             )
             store.upsert(con, "llm_labels", changed)
-        settle(store, wanted, partition_key, self.name, table="llm_labels", votes=True)
 
 
 def jury(votes: Sequence[Vote], weights: Mapping[str, float]) -> Annotation:
@@ -276,11 +275,3 @@ def _total(passes: Sequence[AnnotationCounts]) -> AnnotationCounts:
         recovered=sum(counts.recovered for counts in passes),
         damaged=sum(counts.damaged for counts in passes),
     )
-
-
-def _states(store: Store, name: str, partition_key: str) -> Counter[str]:
-    rows = store.query(
-        "SELECT state, count(*) AS n FROM llm_labels WHERE partition_key = ? AND annotator = ? GROUP BY state",
-        [partition_key, name],
-    )
-    return Counter(dict(rows.iter_rows()))

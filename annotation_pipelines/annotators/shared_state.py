@@ -20,6 +20,8 @@ from annotation_pipelines.errors import StoreError
 
 Document = dict[str, Any]
 
+_SLACK = 4096
+
 
 class SharedState:
     """One document.
@@ -40,16 +42,15 @@ class SharedState:
             StoreError: The file cannot be read or written.
         """
         try:
-            file = self._open()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = self._locked()
         except OSError as error:
             raise self._unusable(error) from None
         try:
             before, document = _read(file)
             yield document
             after = json.dumps(document, separators=(",", ":")).encode()
-            if after != before:
-                _write(file, after)
+            if after != before.rstrip():
+                _write(file, after, len(before))
         except OSError as error:
             raise self._unusable(error) from None
         finally:
@@ -60,6 +61,15 @@ class SharedState:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _locked(self) -> int:
+        """The file, locked; made again if somebody has removed it."""
+        while True:
+            file = self._open()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file).st_nlink:
+                return file
+            self.close()
 
     def _open(self) -> int:
         if self._file is None:
@@ -124,17 +134,20 @@ def _asked(pid: int) -> str:
 
 
 def _read(file: int) -> tuple[bytes, Document]:
+    """What the file holds, and the document in it."""
     size = os.fstat(file).st_size
     text = os.pread(file, size, 0) if size else b""
     try:
         document = json.loads(text) if text else {}
     except ValueError:
-        return b"", {}
-    return text.rstrip(), document if isinstance(document, dict) else {}
+        document = None
+    return text, document if isinstance(document, dict) else {}
 
 
-def _write(file: int, text: bytes) -> None:
-    """Write in one call: where the document was longer, blanks follow, so that a kill leaves no tail of the old one."""
-    padded = text.ljust(os.fstat(file).st_size)
-    if os.pwrite(file, padded, 0) != len(padded):
+def _write(file: int, text: bytes, size: int) -> None:
+    """Write a document over one of so many bytes, in one step: blanks fill up what it is shorter."""
+    filled = text.ljust(size) if size <= 2 * len(text) + _SLACK else text
+    if os.pwrite(file, filled, 0) != len(filled):
         raise OSError("no space left on device")
+    if len(filled) < size:
+        os.ftruncate(file, len(filled))

@@ -177,8 +177,8 @@ LLM_BATCHES = Table(
         _required(
             "status",
             "VARCHAR",
-            "uploading, creating; then as the endpoint says: validating, in_progress, finalizing, cancelling; completed, expired, failed, "
-            "cancelled; or lost (the endpoint does not know it any more)",
+            "uploading, creating; then as the endpoint says: validating, in_progress, finalizing, cancelling; "
+            "completed, expired, failed, cancelled; or lost (the endpoint does not know it any more)",
         ),
         _required("requests", "BIGINT", "requests in it"),
         _required("prompt_tokens", "BIGINT", "their tokens to read, as estimated"),

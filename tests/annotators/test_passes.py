@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,6 +205,29 @@ def test_texts_that_differ_in_personal_data_alone_share_an_answer_and_not_the_da
     assert (counts.called, len(mock.calls)) == (1, 1)
     assert dict(scene.rows("record_id, rationale")) == {n: f"{n}@example.com says so" for n in texts}
     assert "@example.com" not in json.dumps(mock.calls[0].body)
+
+
+def test_equal_texts_end_alike_and_cost_one_conversation_whatever_happens_to_them(
+    scene: Scene, mock: MockEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "WRITE_EVERY_SECONDS", 0.0)
+    draw = random.Random(0)
+    acts = {
+        "good": [answer("agrees")],
+        "mended": [answer("shrugs"), answer("denies")],
+        "invalid": [answer("shrugs"), answer("shrugs")],
+        "refused": [completion(None, refusal="no")],
+        "failed": [error(400, "no")],
+    }
+    texts = [f"{draw.choice(list(acts))} {draw.randrange(12)}" for _ in range(400)]
+    mock.behave = lambda call: acts[call.text.split()[0]][min(call.attempt, 1) % len(acts[call.text.split()[0]])]
+    mock.latency = 0.01
+    counts = scene.label(texts)
+    calls = Counter(call.text for call in mock.calls)
+    assert calls == {text: len(acts[text.split()[0]]) for text in texts}
+    ends = {"good": "labelled", "mended": "labelled"}
+    assert scene.states() == {f"r{n:03}": ends.get(kind := text.split()[0], kind) for n, text in enumerate(texts)}
+    assert (counts.called, sum(counts.states.values())) == (calls.total(), 400)
 
 
 # -- runs that end early ----------------------------------------------------------------------------------------------

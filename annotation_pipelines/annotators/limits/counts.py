@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 _REPORTED = 0.05
 """Seconds after which processes report what they saw."""
-_SLICE, _SLICES = 5.0, 18
+SLICES = 18
+_SLICE = 5.0
 
 
 @dataclass(slots=True)
@@ -58,11 +59,11 @@ class LongRun:
     """
 
     last: int = 0
-    slices: list[int] = field(default_factory=lambda: [0] * _SLICES)
+    slices: list[int] = field(default_factory=lambda: [0] * SLICES)
 
     def add(self, answers: int, now: float) -> None:
         """Count answers."""
-        new = min(max(int(now // _SLICE) - self.last, 0), _SLICES)
+        new = min(max(int(now // _SLICE) - self.last, 0), SLICES)
         if new:
             self.slices = self.slices[new:] + [0] * new
             self.last = int(now // _SLICE)
@@ -77,5 +78,5 @@ class LongRun:
         first = next((number for number, answers in enumerate(self.slices) if answers), None)
         if first is None or sum(self.slices) < 5:
             return None
-        seconds = max(until - (self.last - (_SLICES - 1) + first) * _SLICE, _SLICE)
+        seconds = max(until - (self.last - (SLICES - 1) + first) * _SLICE, _SLICE)
         return sum(self.slices) / seconds, seconds

@@ -44,7 +44,6 @@ _SURE, _LIKELY = 3.0, 1.0
 """Logarithms of odds: to take refusals for shedding, to take them for a limit, which what comes later may disprove."""
 _HARDLY = 0.15
 """Where less is accepted it is a limit in any case: a server that sheds so much is not worth asking at full rate."""
-_CLEAN = 0.9
 _DEEPEST = 0.3
 _CAUTIOUS = 100.0
 """Requests a second to try at most when what was accepted in less than a second may have been a burst."""
@@ -154,7 +153,7 @@ class Refusals:
         self.held_until = None
         counts, reference, cap = self.older + self.newer, self.cap.reference, self.cap.rate(now)
         replies, seconds = counts.settled(until, now, self.lag), until - counts.start
-        if not counts.refused or (reference is None and replies < _FEWEST and seconds < 1):
+        if not counts.refused or (reference is None and replies < _FEWEST and counts.refused < _EARLY):
             return "steady"
         sent_rate = counts.sent / max(seconds, _SHORTEST_COUNT)
         rate = max(sent_rate * (1 - counts.refused / replies), 1.0)
@@ -193,7 +192,7 @@ class Refusals:
         enough = trial.replies >= max(_FEW, _TRIAL_SECONDS * rate) or age >= _LONG_TRIAL
         if share >= _HARDLY and not burst and now >= self.background.disproved_until:
             sure = odds >= _SURE and (enough or trial.replies >= _FEW / 2)
-            slow = enough and rate * share < _SLOW and share < _CLEAN and (odds > 0 or self.cuts == 1)
+            slow = enough and trial.refused >= _EARLY and rate * share < _SLOW and (odds > 0 or self.cuts == 1)
             if sure or slow:
                 self.background.believe(refused_share([*self.trials, trial]), now)
                 return self._go_on(self.before if sure else rate, now)

@@ -9,7 +9,7 @@ from typing import Any
 from annotation_pipelines.annotators.limits.background import Background
 from annotation_pipelines.annotators.limits.cap import Cap
 from annotation_pipelines.annotators.limits.circuit import Circuit
-from annotation_pipelines.annotators.limits.counts import Counts, LongRun
+from annotation_pipelines.annotators.limits.counts import SLICES, Counts, LongRun
 from annotation_pipelines.annotators.limits.explanations import Trial
 from annotation_pipelines.annotators.limits.pace import Pace, Quota
 from annotation_pipelines.annotators.limits.refusals import Refusals
@@ -91,7 +91,7 @@ def dump(state: State) -> dict[str, Any]:
 
 def _pack(part: Any) -> list[Any]:
     values = []
-    for name in _NAMES[type(part)]:
+    for name, _ in _FIELDS[type(part)]:
         value = getattr(part, name)
         if name in _PARTS:
             value = _pack(value)
@@ -102,20 +102,30 @@ def _pack(part: Any) -> list[Any]:
 
 
 def _unpack(kind: Any, values: list[Any]) -> Any:
-    names = _NAMES[kind]
-    if len(names) != len(values):
+    expected = _FIELDS[kind]
+    if len(expected) != len(values):
         raise ValueError
-    return kind(*map(_unpack_value, names, values))
+    return kind(
+        *[_unpack_value(name, optional, value) for (name, optional), value in zip(expected, values, strict=True)]
+    )
 
 
-def _unpack_value(name: str, value: Any) -> Any:
+def _unpack_value(name: str, optional: bool, value: Any) -> Any:
     if name in _PARTS:
         return _unpack(_PARTS[name], value)
     if name == "members":
         return {process: _unpack(Member, member) for process, member in value.items()}
     if name == "trials":
-        return [Trial(*trial) for trial in value]
-    if value is not None and not isinstance(value, int | float | list):
+        return [Trial(*map(_number, trial)) for trial in value]
+    if name == "slices":
+        if len(value) != SLICES:
+            raise ValueError
+        return [_number(answers) for answers in value]
+    return None if optional and value is None else _number(value)
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, int | float):
         raise ValueError
     return value
 
@@ -134,4 +144,7 @@ _PARTS: dict[str, Any] = {
     "request_quota": Quota,
     "token_quota": Quota,
 }
-_NAMES = {kind: tuple(part.name for part in fields(kind)) for kind in {State, Member, *_PARTS.values()}}
+_FIELDS = {
+    kind: tuple((part.name, "None" in str(part.type)) for part in fields(kind))
+    for kind in {State, Member, *_PARTS.values()}
+}

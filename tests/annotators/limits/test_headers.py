@@ -13,7 +13,15 @@ from annotation_pipelines.annotators.limits.headers import Allowance, allowance,
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("6m0s", 360), ("120ms", 0.12), ("1s", 1), ("59.70", 59.7), ("1h2m3.5s", 3723.5), ("2m59.56s", 179.56), ("1d", 86400)],
+    [
+        ("6m0s", 360),
+        ("120ms", 0.12),
+        ("1s", 1),
+        ("59.70", 59.7),
+        ("1h2m3.5s", 3723.5),
+        ("2m59.56s", 179.56),
+        ("1d", 86400),
+    ],
 )
 def test_a_duration_is_read_in_every_form_that_endpoints_use(text: str, seconds: float) -> None:
     assert duration(text) == pytest.approx(seconds)

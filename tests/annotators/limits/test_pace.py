@@ -31,7 +31,12 @@ def test_no_minute_holds_more_than_its_limit_whenever_it_is_asked(limit: int, ga
 @pytest.mark.parametrize(("limit", "processes"), [(1200, 8), (60, 3), (6000, 2)])
 def test_processes_together_use_a_declared_limit_and_stay_within_it(limit: int, processes: int) -> None:
     seen = simulate(
-        Server(), records=limit * 2, processes=processes, workers=8, terms=Terms(64, requests_per_minute=limit), until=90
+        Server(),
+        records=limit * 2,
+        processes=processes,
+        workers=8,
+        terms=Terms(64, requests_per_minute=limit),
+        until=90,
     )
     assert seen.most_in(60) <= limit
     assert len(seen.sent) >= 0.97 * limit * 1.5

@@ -1,4 +1,4 @@
-"""The rate is learned from refusals alone: a limit is found and used, and shedding at random is not mistaken for one."""
+"""The rate is learned from refusals alone: a limit is found and used; shedding at random is not mistaken for one."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def test_a_limit_of_fifty_a_second_is_found_and_used(burst: int) -> None:
 @pytest.mark.parametrize(
     ("tells", "refused"), [((), 0.02), (("retry-after",), 0.02), (("headers",), 0.0), (("headers", "retry-after"), 0.0)]
 )
-def test_eight_processes_share_a_limit_however_little_the_endpoint_tells(tells: tuple[str, ...], refused: float) -> None:
+def test_eight_processes_share_a_limit_however_little_the_endpoint_tells(
+    tells: tuple[str, ...], refused: float
+) -> None:
     records = 600
     seen = simulate(Server(TokenBucket(1_200, 20, tells)), records=records, processes=8, workers=8)  # type: ignore[arg-type]
     assert seen.share("throttled", after=10) <= refused
