@@ -40,6 +40,12 @@ def _text_only(value: object) -> object:
     return value
 
 
+def _number_only(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {value!r}: YAML reads unquoted yes, no, on and off so")
+    return value
+
+
 def _date_only(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -257,6 +263,11 @@ class Price(Part):
         default=None, ge=0, description="For tokens read that the endpoint had cached; default: as input."
     )
     batch: float = Field(default=0.5, ge=0, le=1, description="The share of these prices that the batch API takes.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        return _number_only(value)
 
 
 class Limits(Part):
@@ -479,6 +490,11 @@ class Budget(Part):
     per_run_tokens: int | None = Field(default=None, ge=0, description="Tokens read and written, for one run.")
     per_day_tokens: int | None = Field(default=None, ge=0, description="Tokens read and written a day (UTC).")
     per_backfill_tokens: int | None = Field(default=None, ge=0, description="Tokens for one backfill of the UI.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        return _number_only(value)
 
 
 class Demonstrations(Part):

@@ -105,7 +105,8 @@ def test_what_has_no_label_is_counted_by_why(store, project):
     change(store, "DELETE FROM llm_labels WHERE record_id >= ?", f"{WEEK}/0004")
     change(store, "UPDATE selected_records SET state = 'waiting' WHERE record_id >= ?", f"{WEEK}/0006")
     assert publish(store, project, WEEK, ANNOTATOR).unlabelled == {
-        "abstained": 1, "invalid": 1, "refused": 1, "failed": 1, "waiting": 3, "not_annotated": 2,
+        "abstained": 1, "invalid": 1, "refused": 1, "failed": 1, "over_budget": 0, "submitted": 0, "waiting": 3,
+        "not_annotated": 2,
     }  # fmt: skip
 
 
