@@ -20,7 +20,7 @@ demo: .venv/installed
 	$(BIN)/annotation-pipelines run ml_projects
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -91,6 +91,7 @@ class Report:
     Attributes:
         era: The lease's.
         sent: Requests since the last report.
+        unpaced: Those of them that no limit held back.
         in_flight, waiting: Requests now.
         bound: Whether its slots held requests back.
         unused_requests, unused_tokens: Leased and not sent; negative where requests took more tokens than thought.
@@ -102,6 +103,7 @@ class Report:
 
     era: int = 0
     sent: int = 0
+    unpaced: int = 0
     in_flight: int = 0
     waiting: int = 0
     bound: bool = False
@@ -235,6 +237,7 @@ class Account:
         return Report(
             era=self.lease.era,
             sent=self._sent,
+            unpaced=self._sent if self.lease.requests == inf else 0,
             in_flight=self.in_flight,
             waiting=waiting,
             bound=self._bound,

@@ -204,7 +204,7 @@ def _amount(state: State, me: Member, report: Report, now: float) -> _Amount:
     active = [m for m in state.members.values() if m.waiting or m.in_flight or m is me]
     ahead = sum(m.waiting > 0 and m.served < me.served for m in active)
     quota = state.request_quota.rate(_least(m.requests_per_minute for m in active), now)
-    _count_unpaced(state, report.sent, quota, now)
+    _count_unpaced(state, report, quota, now)
     cap = state.refusals.cap.rate(now)
     rate = quota if cap is None else cap if quota is None else min(quota, cap)
     token_rate = state.token_quota.rate(_least(m.tokens_per_minute for m in active), now)
@@ -230,17 +230,21 @@ def _amount(state: State, me: Member, report: Report, now: float) -> _Amount:
     return _Amount(requests, tokens)
 
 
-def _count_unpaced(state: State, sent: int, quota: float | None, now: float) -> None:
+def _count_unpaced(state: State, report: Report, quota: float | None, now: float) -> None:
     """Remember what was sent before the limit was known, or owe it now that it is."""
     if quota is None:
         if now - state.unpaced_since > 60:
             state.unpaced, state.unpaced_since = 0, now
-        state.unpaced += sent
-    elif state.unpaced:
+        state.unpaced += report.sent
+        return
+    if state.unpaced:
         state.requests.at(quota, now)
         owed = state.unpaced_since + state.unpaced / quota
         state.requests.due = max(state.requests.due, min(owed, now + _MOST_OWED_SECONDS))
         state.unpaced = 0
+    if report.unpaced:  # under a lease from before
+        state.requests.at(quota, now)
+        state.requests.take(report.unpaced, now)
 
 
 def _least(declared: Iterable[int | None]) -> int | None:

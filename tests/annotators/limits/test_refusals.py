@@ -114,6 +114,7 @@ def test_eight_processes_share_a_limit_however_little_the_endpoint_tells(
     records = 600
     seen = simulate(Server(TokenBucket(1_200, 20, tells)), records=records, processes=8, workers=8)  # type: ignore[arg-type]
     assert seen.share("throttled", after=10) <= refused
+    assert "headers" not in tells or seen.most_in(60) <= 1_200
     assert seen.finished <= 1.1 * records / 20
     assert min(seen.answers.values()) >= 0.6 * records / 8
 
