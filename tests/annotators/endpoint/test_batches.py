@@ -18,7 +18,10 @@ from tests.batch_scene import ANNOTATOR, KEY, Scene, half_a_cent, key, keys, lin
 from tests.mock_batches import MockBatches
 from tests.mock_endpoint import Call, answer, completion, error
 
-LATER = datetime.now(UTC) + timedelta(minutes=5)
+
+def later() -> datetime:
+    """When it is clear that nothing is under way any more; the suite may reach a test long after it was collected."""
+    return datetime.now(UTC) + timedelta(minutes=5)
 
 
 @pytest.fixture
@@ -300,7 +303,7 @@ def test_a_creation_of_which_nobody_knows_waits_and_is_settled_by_a_later_poll(s
     assert batches.waiting(shop.store, [key(1)]) == keys(1)
     assert shop.poll()[0].status == "creating", "it may still be under way"
     assert shop.submit([1, 2]).requests == 0
-    assert shop.poll(LATER) == []
+    assert shop.poll(later()) == []
     assert shop.submit([1, 2]).requests == 2
     assert list(shop.server.batches) == ["batch_0"]
 
@@ -332,7 +335,7 @@ def test_without_a_list_a_submission_in_doubt_waits_until_its_window_is_over(tmp
     with scene(tmp_path, MockBatches(listed=False)) as shop:
         shop.server.trouble("POST /batches", "reset_before")
         shop.submit([1])
-        assert shop.poll(LATER)[0].status == "creating"
+        assert shop.poll(later())[0].status == "creating"
         assert shop.poll(datetime.now(UTC) + timedelta(hours=30)) == []
         assert shop.submit([1]).requests == 1
 
@@ -402,7 +405,7 @@ def test_what_came_to_nothing_costs_nothing(shop: Scene) -> None:
             shop.submit([1], purse=purse)
         shop.server.trouble("POST /batches", "reset_before")
         assert shop.submit([1], purse=purse).requests == 1
-        assert shop.poll(LATER, purse=purse) == []
+        assert shop.poll(later(), purse=purse) == []
         assert shop.submit(range(2), purse=purse).requests == 2
         shop.server.fail("batch_0", "invalid", "no")
         shop.poll(purse=purse)
@@ -415,4 +418,4 @@ def test_a_creation_in_doubt_stays_so_where_the_endpoint_takes_no_more_afterward
     shop.server.trouble("POST /batches", 429, headers={"Retry-After": "3600"})
     assert shop.submit([1]).requests == 1
     assert shop.poll()[0].status == "creating"
-    assert shop.poll(LATER) == []
+    assert shop.poll(later()) == []
