@@ -7,18 +7,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from annotation_pipelines.content import Content
 from annotation_pipelines.errors import DeclarationError
-from annotation_pipelines.project import ABSTAIN, Classification
-from annotation_pipelines.tasks.base import Annotation, Task
-from annotation_pipelines.tasks.classification import ClassificationTask
+from annotation_pipelines.tasks.base import Annotation, Found
+from annotation_pipelines.tasks.classification import Classification, ClassificationTask
 
 _LETTERS, _DIGITS = "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789"
 _TRIES = 10_000
 
 
-class AliasedTask:
+class AliasedTask(ClassificationTask):
     """A task whose annotator sees a code such as K7Q in the place of each label.
 
     Only codes are read as answers: a label's own name is none. Annotations, and the labels of demonstrations, carry
@@ -26,62 +25,54 @@ class AliasedTask:
 
     Attributes:
         codes: Label to code. They depend on the labels and their descriptions alone.
-        shown: Code to description, as the annotator sees them.
+        shown_as: Code to description, as the annotator sees them.
 
     Raises:
         DeclarationError: No code can be found that holds no label's name.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ClassificationTask) -> None:
         self._task = task
         self.codes: Mapping[str, str] = _codes(task)
         self._names = {code: name for name, code in self.codes.items()}
         self._quoted = re.compile(rf"([`\"'])({_any(self.codes)})\1")
         self._coded_words = re.compile(rf"\b({_any(self._names)})\b")
         # A label without a description of its own is told by its name: there is nothing else to go by.
-        self.shown: Mapping[str, str] = {
+        self.shown_as: Mapping[str, str] = {
             code: self.in_codes(" ".join(task.labels[name].split()) or name) for name, code in self.codes.items()
         }
-        abstain = ABSTAIN in task.schema(confidence=False)["properties"]["label"]["enum"]
-        self._coded = ClassificationTask(Classification(labels=dict(self.shown), abstain=abstain))
+        super().__init__(Classification(labels=dict(self.shown_as), abstain=task.abstain))
 
     @property
     def labels(self) -> Mapping[str, str]:
         """Label to description, under their own names."""
         return self._task.labels
 
-    @property
-    def parser_version(self) -> int:
-        """The parser's of the task itself."""
-        return self._task.parser_version
+    def value(self, found: Found, content: Content) -> str:
+        """The name of the label whose code an answer gives."""
+        return self._names[super().value(found, content)]
 
-    def instructions(self) -> str:
-        """What is asked, with every code and what it stands for."""
-        return self._coded.instructions()
+    def scores(self, found: Found) -> dict[str, float] | None:
+        """Label to score, under their own names."""
+        scores = super().scores(found)
+        return scores and {self._names.get(code, code): score for code, score in scores.items()}
 
-    def schema(self, *, confidence: bool, rationale: bool = False) -> dict[str, Any]:
-        """The strict JSON schema of an answer, in codes."""
-        return self._coded.schema(confidence=confidence, rationale=rationale)
-
-    def answer(self, label: str, *, confidence: bool) -> dict[str, Any]:
-        """The answer that a demonstration with this label shows, in its code.
+    def written(self, label: str, content: Content) -> Found:
+        """The label's code.
 
         Raises:
-            ValueError: The label is not in the set.
+            Invalid: The label is not in the set.
         """
-        answer = self._task.answer(label, confidence=confidence)
-        return {**answer, "label": self.codes.get(label, label)}
+        named = self._task.written(label, content)["label"]
+        return {"label": self.codes.get(named, named)}
 
-    def parse(self, reply: str) -> Annotation:
+    def parse(self, reply: str, content: Content) -> Annotation:
         """Read a raw reply in codes; the annotation carries the names, and so does its rationale. Never raises."""
-        annotation = self._coded.parse(reply)
-        scores, reasons = annotation.scores, annotation.rationale
-        return dataclasses.replace(
-            annotation,
-            label=None if annotation.label is None else self._names[annotation.label],
-            scores=scores and {self._names.get(code, code): score for code, score in scores.items()},
-            rationale=reasons and self._coded_words.sub(lambda match: self._names[match[1]], reasons),
-        )
+        annotation = super().parse(reply, content)
+        if not annotation.rationale:
+            return annotation
+        reasons = self._coded_words.sub(lambda match: self._names[match[1]], annotation.rationale)
+        return dataclasses.replace(annotation, rationale=reasons)
 
     def in_codes(self, text: str) -> str:
         """A guideline or description with the code where it has a label's name in backticks or quotes.
@@ -95,7 +86,7 @@ def _any(words: Iterable[str]) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
-def _codes(task: Task) -> dict[str, str]:
+def _codes(task: ClassificationTask) -> dict[str, str]:
     """A code for every label: letter, digit, letter, so that it is no word; unlike any label's name."""
     names = list(task.labels)
     seed = json.dumps([list(pair) for pair in task.labels.items()]).encode()

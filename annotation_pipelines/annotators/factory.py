@@ -14,7 +14,6 @@ from annotation_pipelines.project import Declaration, Project
 from annotation_pipelines.project import Panel as PanelSettings
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import Task
-from annotation_pipelines.tasks.registry import make_task
 
 if TYPE_CHECKING:
     from annotation_pipelines.annotators.endpoint.annotator import Choose
@@ -31,12 +30,12 @@ def make_panel(project: Project, store: Store) -> Panel:
         AnnotatorError: A demonstration has a label that is not the task's.
     """
     declaration = project.declaration
-    task = make_task(declaration.task)
+    task = project.task
     demonstrations = load_demonstrations(store) if declaration.demonstrations else None
     if demonstrations is not None and demonstrations.is_empty():
         demonstrations = None
     members = [_make(project, store, declared, task, demonstrations) for declared in declaration.annotators]
-    return Panel(annotator_name(project), members, declaration.panel or PanelSettings())
+    return Panel(annotator_name(project), members, task, declaration.panel or PanelSettings())
 
 
 def annotator_name(project: Project) -> str:
@@ -63,7 +62,7 @@ def _make(
     declaration = project.declaration
     embedder = Embedder.for_project(project, store)
     if declared.embedded:
-        from annotation_pipelines.annotators.embedded import EmbeddedAnnotator
+        from annotation_pipelines.annotators.embedded.annotator import EmbeddedAnnotator
 
         return EmbeddedAnnotator(
             declared.embedded, task, project.guideline, demonstrations, embedder, name=declared.called

@@ -11,8 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
 
 _FENCED = re.compile(r"<(record(?:-[0-9]+)?)>\n(.*)\n</\1>(?:\n\nCode: [A-Z0-9]+)?", re.DOTALL)
+
+_PART = re.compile(
+    r"<(?P<name>[^<>\n]+?)(?P<number>-[0-9]+)?>\n(?P<text>.*?)\n</(?P=name)(?(number)(?P=number))>(?:\n|\Z)", re.DOTALL
+)
+
+_NOT_IN_TAGS = re.compile(r"[<>/\s]+")
 
 _ANGLES = re.compile("[<\uff1c\ufe64\u2039\u2329\u27e8\u3008\u276c\u276e\u02c2\u1438\u226e\u227a\u22d6\u300a\u00ab]")
 
@@ -39,18 +46,33 @@ def fence(content: str, *, tag: str = "record", key: bytes = b"") -> str:
             fence.
     """
     content = well_formed(content)
-    if content.isascii() and "<" not in content and tag not in content.lower():
-        return f"<{tag}>\n{content}\n</{tag}>"
-    seen = _BETWEEN_LETTERS.sub("", unicodedata.normalize("NFKD", content).casefold())
-    if _ANGLES.search(content) or tag in seen or tag in seen.translate(_LOOK_ALIKES):
-        tag = f"{tag}-{_number(content, seen, key)}"
+    tag = _absent(tag, content, key)
     return f"<{tag}>\n{content}\n</{tag}>"
+
+
+def fence_parts(parts: Mapping[str, str], *, tag: str = "record", key: bytes = b"") -> str:
+    """Several texts, each between tags with its name, all of them between two tags; see `fence`."""
+    named = [fence(text, tag=_NOT_IN_TAGS.sub("_", name) or "part", key=key) for name, text in parts.items()]
+    tag = _absent(tag, well_formed("\n".join(parts.values())), key)
+    return "\n".join((f"<{tag}>", *named, f"</{tag}>"))
 
 
 def unfence(message: str) -> str | None:
     """The content of a message that holds one fenced record, with or without a code after it; None for any other."""
     match = _FENCED.fullmatch(message)
     return match.group(2) if match else None
+
+
+def unfence_parts(content: str) -> dict[str, str] | None:
+    """The parts, by name, of the content of a fence that holds several; None where it does not."""
+    parts: dict[str, str] = {}
+    position = 0
+    while match := _PART.match(content, position):
+        if match["name"] in parts:
+            return None
+        parts[match["name"]] = match["text"]
+        position = match.end()
+    return parts if parts and position == len(content) else None
 
 
 def well_formed(text: str) -> str:
@@ -60,6 +82,16 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _absent(tag: str, content: str, key: bytes) -> str:
+    """The tag; with a number where the content might be taken for holding it."""
+    if content.isascii() and "<" not in content and tag not in content.lower():
+        return tag
+    seen = _BETWEEN_LETTERS.sub("", unicodedata.normalize("NFKD", content).casefold())
+    if _ANGLES.search(content) or tag in seen or tag in seen.translate(_LOOK_ALIKES):
+        return f"{tag}-{_number(content, seen, key)}"
+    return tag
 
 
 def _number(content: str, seen: str, key: bytes) -> str:

@@ -7,7 +7,7 @@ together is computed from these votes, which costs nothing, and goes into llm_la
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,14 +23,14 @@ from annotation_pipelines.annotators.pending import Wanted, registered
 from annotation_pipelines.project import Panel as Settings
 from annotation_pipelines.project import digest
 from annotation_pipelines.store.database import Store
-from annotation_pipelines.tasks.base import UNANSWERED, Annotation, State
+from annotation_pipelines.tasks.base import UNANSWERED, Annotation, State, Task, Vote
 
 _VALID = ("labelled", "abstained")
 _TO_COME = ("submitted", "over_budget")
 
 
 @dataclass(frozen=True)
-class Vote:
+class Said:
     """What one annotator says of a record."""
 
     annotator: str
@@ -44,11 +44,13 @@ class Panel:
     Attributes:
         name: The name under which their labels are in llm_labels.
         members: In the order of the declaration.
+        task: What is annotated.
         settings: How several make one label.
     """
 
     name: str
     members: Sequence[Annotator]
+    task: Task
     settings: Settings = field(default_factory=Settings)
 
     @property
@@ -143,7 +145,7 @@ class Panel:
             "FROM llm_votes WHERE partition_key = ? ORDER BY record_id",
             [partition_key],
         )
-        frame = _rows(votes, [member.name for member in self.members], self.settings).with_columns(
+        frame = _rows(votes, [member.name for member in self.members], self.task, self.settings).with_columns(
             pl.lit(partition_key).alias("partition_key"),
             pl.lit(self.name).alias("annotator"),
             pl.lit(self.fingerprint).alias("fingerprint"),
@@ -160,37 +162,18 @@ class Panel:
             store.upsert(con, "llm_labels", changed)
 
 
-def jury(votes: Sequence[Vote], weights: Mapping[str, float]) -> Annotation:
-    """The label with the most weight behind it; where two tie, the one with the higher confidence, then the first.
+def jury(votes: Sequence[Said], task: Task, weights: Mapping[str, float]) -> Annotation:
+    """What the valid votes make together, as the task combines them.
 
-    Confidence is the share of the weight of all valid votes. A vote that is still to come, from a batch or once there
-    is budget again, is waited for; one that failed is not.
+    A vote that is still to come, from a batch or once there is budget again, is waited for; one that failed is not.
     """
-    valid = [vote for vote in votes if vote.annotation.state in _VALID]
     if waiting := next((v.annotation for v in votes if v.annotation.state in _TO_COME), None):
         return waiting
-    if not valid:
-        return _most_frequent_state(votes)
-    weight: defaultdict[str | None, float] = defaultdict(float)
-    surest: defaultdict[str | None, float] = defaultdict(float)
-    for vote in valid:
-        label = vote.annotation.label
-        weight[label] += weights.get(vote.annotator, 1.0)
-        surest[label] = max(surest[label], vote.annotation.confidence or 0.0)
-    total = sum(weight.values())
-    best = max(weight, key=lambda label: (round(weight[label], 9), surest[label]))
-    chosen = next(vote.annotation for vote in valid if vote.annotation.label == best)
-    return Annotation(
-        state=chosen.state,
-        label=best,
-        confidence=weight[best] / total,
-        scores={label: share / total for label, share in weight.items() if label is not None},
-        problem=chosen.problem,
-        rationale=chosen.rationale,
-    )
+    valid = [Vote(v.annotation, weights.get(v.annotator, 1.0)) for v in votes if v.annotation.state in _VALID]
+    return task.combine(valid) if valid else _most_frequent_state(votes)
 
 
-def cascade(votes: Sequence[Vote], min_confidence: float) -> Annotation:
+def cascade(votes: Sequence[Said], min_confidence: float) -> Annotation:
     """The first label that was given with enough confidence; otherwise the last one that was given at all.
 
     Args:
@@ -207,14 +190,14 @@ def cascade(votes: Sequence[Vote], min_confidence: float) -> Annotation:
     return given[-1] if given else last
 
 
-def _rows(votes: pl.DataFrame, members: Sequence[str], settings: Settings) -> pl.DataFrame:
+def _rows(votes: pl.DataFrame, members: Sequence[str], task: Task, settings: Settings) -> pl.DataFrame:
     """The panel's rows of llm_labels, made from the votes on each record."""
     order = {name: index for index, name in enumerate(members)}
     rows: list[dict[str, Any]] = []
     for (record_id, content_hash), group in votes.group_by("record_id", "content_hash", maintain_order=True):
         said = sorted(group.iter_rows(named=True), key=lambda row: order.get(row["annotator"], len(order)))
         given = [
-            Vote(
+            Said(
                 row["annotator"],
                 Annotation(
                     row["state"], row["label"], row["confidence"], problem=row["problem"], rationale=row["rationale"]
@@ -223,7 +206,7 @@ def _rows(votes: pl.DataFrame, members: Sequence[str], settings: Settings) -> pl
             for row in said
         ]
         if settings.combine == "jury":
-            made = jury(given, settings.weights)
+            made = jury(given, task, settings.weights)
         else:
             made = cascade(given, settings.min_confidence)
         rows.append(
@@ -246,7 +229,7 @@ def _rows(votes: pl.DataFrame, members: Sequence[str], settings: Settings) -> pl
     return pl.DataFrame(rows, schema={**schema, "confidence": pl.Float64, "reused": pl.Boolean})
 
 
-def _most_frequent_state(votes: Sequence[Vote]) -> Annotation:
+def _most_frequent_state(votes: Sequence[Said]) -> Annotation:
     counts: Counter[State] = Counter(vote.annotation.state for vote in votes)
     state = counts.most_common(1)[0][0]
     return next(vote.annotation for vote in votes if vote.annotation.state == state)

@@ -32,7 +32,7 @@ from annotation_pipelines.store.ledger import call_row, find_replies
 WRITE_EVERY_SECONDS = 5.0
 """Labels are written at least so often: what a kill may leave to be read again from the ledger."""
 
-LabelTable = Literal["llm_labels", "llm_votes"]
+LabelTable = Literal["llm_labels", "llm_votes", "synthetic_annotations"]
 Progress = Callable[[int, int], None]
 
 

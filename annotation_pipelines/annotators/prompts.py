@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from annotation_pipelines import project
 from annotation_pipelines.annotators import canary, prompt_template
 from annotation_pipelines.annotators.aliases import AliasedTask
-from annotation_pipelines.annotators.fence import fence, unfence, well_formed
+from annotation_pipelines.annotators.fence import fence, fence_parts, unfence, well_formed
+from annotation_pipelines.content import Content
 from annotation_pipelines.tasks.base import Annotation, Task
+from annotation_pipelines.tasks.classification import ClassificationTask
+from annotation_pipelines.tasks.json_answer import NoAnswer, find_object
 
 __all__ = ["PROMPT_VERSION", "Message", "Prompts", "fence", "unfence", "well_formed"]
 
@@ -58,7 +62,7 @@ class Prompts:
         rationale: bool,
         injection: project.Injection,
     ) -> None:
-        aliased = AliasedTask(task) if injection.aliases else None
+        aliased = AliasedTask(task) if injection.aliases and isinstance(task, ClassificationTask) else None
         self._task: Task = aliased or task
         self._confidence, self._canary = confidence, injection.canary
         schema = self._task.schema(confidence=confidence, rationale=rationale)
@@ -67,7 +71,7 @@ class Prompts:
         text = prompt_template.render(
             template,
             instructions=self._task.instructions(),
-            labels=aliased.shown if aliased else task.labels,
+            labels=aliased.shown_as if aliased else task.labels,
             guideline=aliased.in_codes(guideline) if aliased else guideline,
             records=f"{_RECORDS}\n\n{canary.WORDS}" if injection.canary else _RECORDS,
             answer=[{"name": n, "description": f["description"]} for n, f in self._schema["properties"].items()],
@@ -93,7 +97,11 @@ class Prompts:
 
     def record(self, content: str) -> Message:
         """The message that holds one record, fenced; with its code after the fence."""
-        message = fence(content, key=self._key)
+        parts = Content.read(content)
+        if len(parts.parts) == 1:
+            message = fence(parts.text, key=self._key)
+        else:
+            message = fence_parts({part.name: part.text for part in parts.parts}, key=self._key)
         if self._canary:
             message = canary.with_code(message, self._code(content))
         return {"role": "user", "content": message}
@@ -104,7 +112,7 @@ class Prompts:
         Raises:
             ValueError: The label is not one of the task's.
         """
-        answer = self._task.answer(label, confidence=self._confidence)
+        answer = self._task.answer(label, Content.read(content), confidence=self._confidence)
         if self._canary:
             answer = {canary.FIELD: self._code(content), **answer}
         said = well_formed(json.dumps(answer, ensure_ascii=False))
@@ -123,12 +131,20 @@ class Prompts:
         )
         return [{"role": "assistant", "content": said}, {"role": "user", "content": asked}]
 
-    def read(self, answer: str, content: str) -> Annotation:
+    def read(
+        self, answer: str, content: str, *, original: str | None = None, restore: Callable[[str], str] | None = None
+    ) -> Annotation:
         """What a model's answer about a content says; never raises.
 
         Where a canary is on, an answer that does not repeat this content's code is `invalid`, whatever else it says.
+
+        Args:
+            content: As it was sent.
+            original: As it is stored, where personal data was taken out before it was sent: spans are of this.
+            restore: Puts back what was taken out.
         """
-        annotation = self._task.parse(answer)
+        said = answer if restore is None else self._restored(answer, restore)
+        annotation = self._task.parse(said, Content.read(content if original is None else original))
         if not self._canary or annotation.state == "invalid" or canary.repeats(answer, self._code(content)):
             return annotation
         return Annotation("invalid", problem=_NOT_REPEATED)
@@ -139,7 +155,27 @@ class Prompts:
         Raises:
             ValueError: The label is not one of the task's.
         """
-        return str(self._task.answer(label, confidence=False)["label"])
+        return str(self._task.written(label, Content.of_text(""))["label"])
+
+    def _restored(self, answer: str, restore: Callable[[str], str]) -> str:
+        """An answer with what was taken out of the record put back into its texts; labels stay as they are."""
+        try:
+            found = find_object(answer)
+        except NoAnswer:
+            return answer
+        labels = self._task.labels
+
+        def put_back(value: object) -> object:
+            match value:
+                case str():
+                    return value if value in labels else restore(value)
+                case list():
+                    return [put_back(each) for each in value]
+                case dict():
+                    return {name: put_back(each) for name, each in value.items()}
+            return value
+
+        return json.dumps(put_back(found), ensure_ascii=False)
 
     def _code(self, content: str) -> str:
         return canary.code_for(well_formed(content), self._key)

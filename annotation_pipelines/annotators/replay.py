@@ -29,6 +29,7 @@ from annotation_pipelines.annotators.aliases import AliasedTask
 from annotation_pipelines.annotators.fence import unfence
 from annotation_pipelines.errors import AnnotatorError, SourceError
 from annotation_pipelines.tasks.base import Task
+from annotation_pipelines.tasks.classification import ClassificationTask
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -114,7 +115,7 @@ class Recording:
             ) from None
         for text, label, confidence in columns.iter_rows():
             answers.setdefault(text, RecordedAnswer(label, confidence))
-        return cls(answers, len(kept), AliasedTask(task).codes if task else None)
+        return cls(answers, len(kept), AliasedTask(task).codes if isinstance(task, ClassificationTask) else None)
 
     def answer_to(self, message: str) -> RecordedAnswer | None:
         """The answer to the record in a message: the fenced text, else the longest recorded text in the message."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from annotation_pipelines.content import readable
 from annotation_pipelines.distillation.encoder import Encoder
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
@@ -139,7 +140,11 @@ class Embedder:
                 if progress is not None:
                     progress(start + done, texts.height)
 
-            parts.append(as_frame(chunk["content_hash"], self.encoder.encode(chunk["content"].to_list(), advance)))
+            parts.append(
+                as_frame(
+                    chunk["content_hash"], self.encoder.encode([readable(text) for text in chunk["content"]], advance)
+                )
+            )
             if shard is not None and time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                 self.cache.write(shard, together(parts))
                 saved = time.monotonic()

@@ -10,30 +10,29 @@ from datetime import UTC, datetime
 import polars as pl
 
 from annotation_pipelines.distillation.embedding import Embedder
-from annotation_pipelines.distillation.evaluation import Difference, Metric, difference, measure
 from annotation_pipelines.distillation.prediction import load_model
 from annotation_pipelines.distillation.registry import Model, ModelRegistry
 from annotation_pipelines.distillation.training import trained_on
 from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.project import Project
+from annotation_pipelines.quality.validity import are_labels
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import MODEL_EVALUATION, UNPARTITIONED
-from annotation_pipelines.tasks.base import UNANSWERED
+from annotation_pipelines.tasks.base import UNANSWERED, Task
+from annotation_pipelines.tasks.metrics.bootstrap import Difference, Metric, difference
 
 TEACHER = "teacher"
 EVALUATION, MONITOR = "evaluation", "monitor"
 
 _GOLD = """
-SELECT record_id, content_hash, content, label FROM human_labels
-WHERE role = 'evaluation' AND label IN (SELECT unnest($labels)) ORDER BY record_id
+SELECT record_id, content_hash, content, label FROM human_labels WHERE role = 'evaluation' ORDER BY record_id
 """
 # A record that the annotator looked at and gave no label counts as wrong: the student always gives one. A call that
 # failed says nothing about the annotator.
 _TEACHER = f"""
-SELECT h.record_id, h.role, h.label AS gold, l.label AS given
+SELECT h.record_id, h.role, h.content, h.label, l.label AS given
 FROM human_labels h JOIN llm_labels l USING (record_id, content_hash)
-WHERE h.role IN ('evaluation', 'monitor') AND h.label IN (SELECT unnest($labels))
-      AND l.annotator = $annotator AND l.state NOT IN {UNANSWERED}
+WHERE h.role IN ('evaluation', 'monitor') AND l.annotator = $annotator AND l.state NOT IN {UNANSWERED}
 ORDER BY h.record_id
 """
 _METRICS = pl.Schema(
@@ -132,11 +131,12 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
     """
     from annotation_pipelines.annotators.factory import annotator_name
 
-    labels, seed = project.declaration.task.classification.names, project.declaration.distillation.seed
+    task, seed = project.task, project.declaration.distillation.seed
     registry = ModelRegistry(store)
     with store.transaction() as con:
-        gold = store.frame(con, _GOLD, {"labels": labels})
-        teacher = store.frame(con, _TEACHER, {"labels": labels, "annotator": annotator_name(project)})
+        gold = store.frame(con, _GOLD)
+        teacher = store.frame(con, _TEACHER, {"annotator": annotator_name(project)})
+    gold, teacher = (rows.filter(are_labels(task, rows["label"], rows["content"])) for rows in (gold, teacher))
     candidate, champion = registry.candidate(), registry.champion()
     student = candidate or champion
     answers: dict[str, pl.DataFrame] = {}
@@ -150,8 +150,8 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
             unusable = f"the champion {champion.version} cannot be used any more: {error.problem}"
             logging.getLogger(__name__).warning("%s", unusable)
     metrics = [
-        *(row for version, own in answers.items() for row in _student_rows(version, own, labels, seed)),
-        *(row for split in (EVALUATION, MONITOR) for row in _teacher_rows(teacher, split, labels, seed)),
+        *(row for version, own in answers.items() for row in _student_rows(version, own, task, seed)),
+        *(row for split in (EVALUATION, MONITOR) for row in _teacher_rows(teacher, split, task, seed)),
     ]
     against_champion = None
     left_out = gold.height - answers[student.version].height if student else 0
@@ -235,7 +235,8 @@ def _against_champion(candidate: pl.DataFrame, champion: pl.DataFrame, seed: int
 
 
 def _against_teacher(student: pl.DataFrame, teacher: pl.DataFrame, seed: int) -> Difference | None:
-    both = student.join(teacher.filter(pl.col("role") == EVALUATION), on="record_id", maintain_order="left")
+    said = teacher.filter(pl.col("role") == EVALUATION).select("record_id", "given")
+    both = student.join(said, on="record_id", maintain_order="left")
     return _difference(both, seed)
 
 
@@ -245,20 +246,20 @@ def _difference(both: pl.DataFrame, seed: int) -> Difference | None:
     return difference(_right(both["answer"].to_list(), truth), _right(both["given"].to_list(), truth), seed=seed)
 
 
-def _student_rows(version: str, answers: pl.DataFrame, labels: list[str], seed: int) -> list[tuple[object, ...]]:
+def _student_rows(version: str, answers: pl.DataFrame, task: Task, seed: int) -> list[tuple[object, ...]]:
     truth, given = answers["label"].to_list(), answers["answer"].to_list()
-    return _rows(version, EVALUATION, truth, given, labels, seed)
+    return _rows(version, EVALUATION, truth, given, task, seed)
 
 
-def _teacher_rows(teacher: pl.DataFrame, split: str, labels: list[str], seed: int) -> list[tuple[object, ...]]:
+def _teacher_rows(teacher: pl.DataFrame, split: str, task: Task, seed: int) -> list[tuple[object, ...]]:
     rows = teacher.filter(pl.col("role") == split)
-    return _rows(TEACHER, split, rows["gold"].to_list(), rows["given"].to_list(), labels, seed)
+    return _rows(TEACHER, split, rows["label"].to_list(), rows["given"].to_list(), task, seed)
 
 
 def _rows(
-    model: str, split: str, truth: list[str], given: Sequence[str | None], labels: list[str], seed: int
+    model: str, split: str, truth: list[str], given: Sequence[str | None], task: Task, seed: int
 ) -> list[tuple[object, ...]]:
-    return [(model, split, *_fields(metric)) for metric in measure(truth, given, labels, seed=seed)]
+    return [(model, split, *_fields(metric)) for metric in task.measure(truth, given, seed=seed)]
 
 
 def _fields(metric: Metric) -> tuple[object, ...]:

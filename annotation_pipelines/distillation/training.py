@@ -122,7 +122,7 @@ def train(
     with store.transaction() as con:
         trusted = store.frame(con, _TRUSTED)
         evaluation_texts = store.frame(con, _EVALUATION_TEXTS)["content"]
-    found = training_rows(trusted, evaluation_texts, declaration.task.classification.names)
+    found = training_rows(trusted, evaluation_texts, list(project.task.labels))
     _check_enough(found, config.min_labels)
     registry = ModelRegistry(store)
     version = version_of(found.rows, config.model_dump(mode="json", include={"student", "seed"}), embedder.encoder.id)

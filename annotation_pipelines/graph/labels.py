@@ -132,16 +132,18 @@ def _problems(stage: Stage) -> dict[str, int]:
 def _pictures(stage: Stage) -> Metadata:
     """A sample of labelled records, the label distribution and, where gold exists, the confusion matrix."""
     from annotation_pipelines.quality.agreement import confusion, teacher_accuracy
+    from annotation_pipelines.quality.validity import named_counts
     from annotation_pipelines.reports import plots
     from annotation_pipelines.reports.bars import text_bars
 
     joined = "FROM llm_labels l JOIN records USING (record_id) WHERE l.partition_key = ?"
-    labels = list(stage.project.declaration.task.classification.labels)
+    task = stage.project.task
+    labels = list(task.labels)
     counts = dict.fromkeys(labels, 0)
     with stage.store.transaction() as con:
         given = "AND label IS NOT NULL"
         found = stage.store.frame(
-            con, f"SELECT label, count(*) AS n {joined} {given} GROUP BY label", [stage.partition_key]
+            con, f"SELECT label, count(*) AS records {joined} {given} GROUP BY label", [stage.partition_key]
         )
         compared = stage.store.frame(
             con, f"SELECT gold, label {joined} {given} AND gold IS NOT NULL", [stage.partition_key]
@@ -151,23 +153,24 @@ def _pictures(stage: Stage) -> Metadata:
             f"SELECT record_id, content, label, confidence, l.state, gold {joined} ORDER BY record_id LIMIT 8",
             [stage.partition_key],
         )
-    counts.update(dict(found.iter_rows()))
-    metadata: Metadata = {
-        "labels": dg.MetadataValue.md(text_bars(counts)),
-        "label_distribution": dg.MetadataValue.md(
+    counts.update(dict(named_counts(task, found).iter_rows()))
+    metadata: Metadata = {}
+    if counts:
+        metadata["labels"] = dg.MetadataValue.md(text_bars(counts))
+        metadata["label_distribution"] = dg.MetadataValue.md(
             plots.markdown_image(plots.png(plots.label_distribution(counts)), "label distribution")
-        ),
-    }
+        )
     accuracy = teacher_accuracy(stage.store, stage.partition_key)
     if accuracy.records:
         metadata["accuracy_against_gold"] = accuracy.value
+    if accuracy.records and task.exclusive:
         metadata["confusion_matrix"] = dg.MetadataValue.md(
             plots.markdown_image(
                 plots.png(plots.confusion_matrix(confusion(compared["gold"], compared["label"], labels), labels)),
                 "confusion matrix",
             )
         )
-    return {**metadata, "sample": sample(shown)}
+    return {**metadata, "sample": sample(shown, task)}
 
 
 def validation_results(builder: StageBuilder) -> dg.AssetsDefinition:
@@ -251,7 +254,9 @@ def trusted_labels(builder: StageBuilder) -> dg.AssetsDefinition:
             "WHERE trusted_labels.partition_key = ? ORDER BY record_id",
             [stage.partition_key],
         )
-        return Outcome({"dagster/partition_row_count": len(rows), **counts.facts(), "sample": sample(rows)})
+        return Outcome(
+            {"dagster/partition_row_count": len(rows), **counts.facts(), "sample": sample(rows, stage.project.task)}
+        )
 
     return builder.asset(
         "trusted_labels",

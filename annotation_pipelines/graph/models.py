@@ -60,6 +60,7 @@ def distilled_model(builder: StageBuilder) -> dg.AssetsDefinition:
 
 def model_evaluation(builder: StageBuilder) -> dg.AssetsDefinition:
     """Teacher and student on gold that no training step saw; the champion is chosen here."""
+    student = builder.project.task.student
 
     def body(stage: Stage) -> Outcome:
         from annotation_pipelines.distillation.embedding import Embedder
@@ -69,25 +70,26 @@ def model_evaluation(builder: StageBuilder) -> dg.AssetsDefinition:
         cost = label_held_out(stage)
         embedder = Embedder.for_project(stage.project, stage.store)
         evaluation = evaluate(stage.store, stage.project, embedder, run_id=stage.run_id)
+        check = dg.AssetCheckResult(
+            check_name="student_not_worse_than_teacher",
+            asset_key=builder.key("model_evaluation"),
+            passed=evaluation.student_holds,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=evaluation.verdict,
+        )
         return Outcome(
             {**evaluation.facts(), **cost, "metrics": sample(evaluation.metrics, rows=100)},
-            [
-                dg.AssetCheckResult(
-                    check_name="student_not_worse_than_teacher",
-                    asset_key=builder.key("model_evaluation"),
-                    passed=evaluation.student_holds,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=evaluation.verdict,
-                )
-            ],
+            [check] if student else [],
         )
 
     return builder.asset(
         "model_evaluation",
         body,
         description="Teacher and student side by side on gold that no training step saw, with 95% intervals. A new "
-        "model becomes champion unless it is worse than the one before on the same gold.",
-        deps=["distilled_model", "human_labels", "llm_labels"],
+        "model becomes champion unless it is worse than the one before on the same gold."
+        if student
+        else "The annotator against gold that it was not shown, with 95% intervals.",
+        deps=[*(["distilled_model"] if student else []), "human_labels", "llm_labels"],
         kinds={"duckdb"},
         version=[builder.project.declaration.evaluation, builder.project.declaration.distillation],
         partitioned=False,
@@ -97,7 +99,9 @@ def model_evaluation(builder: StageBuilder) -> dg.AssetsDefinition:
                 asset=builder.key("model_evaluation"),
                 description="The student is not worse than the teacher on held-out gold (paired bootstrap).",
             )
-        ],
+        ]
+        if student
+        else [],
     )
 
 
@@ -120,7 +124,9 @@ def predictions(builder: StageBuilder) -> dg.AssetsDefinition:
             "SELECT record_id, content, label, confidence FROM predictions p JOIN records USING (record_id) "
             "ORDER BY record_id LIMIT 10"
         )
-        return Outcome({"dagster/row_count": counts.predictions, **counts.facts(), "sample": sample(rows)})
+        return Outcome(
+            {"dagster/row_count": counts.predictions, **counts.facts(), "sample": sample(rows, stage.project.task)}
+        )
 
     return builder.asset(
         "predictions",
@@ -155,7 +161,7 @@ def quality_report(builder: StageBuilder) -> dg.AssetsDefinition:
         body,
         description="One self-contained HTML page over all partitions: what was labelled, how far to trust it, what it "
         "cost, and how the student stands beside the teacher.",
-        deps=["predictions", "model_evaluation", "validation_results"],
+        deps=[*(["predictions"] if builder.project.task.student else []), "model_evaluation", "validation_results"],
         kinds={"html"},
         version=1,
         partitioned=False,

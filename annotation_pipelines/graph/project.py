@@ -23,7 +23,6 @@ PARTITIONED = (
     "validation_results",
     "trusted_labels",
 )
-UNPARTITIONED_BELOW = ("distilled_model", "model_evaluation", "predictions", "quality_report")
 
 
 def project_definitions(project: Project, workspace: Workspace) -> dg.Definitions:
@@ -38,11 +37,13 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
         labels.llm_labels(builder),
         labels.validation_results(builder),
         labels.trusted_labels(builder),
-        models.distilled_model(builder),
         models.model_evaluation(builder),
-        models.predictions(builder),
         models.quality_report(builder),
     ]
+    below = ["model_evaluation", "quality_report"]
+    if project.task.student:
+        assets += [models.distilled_model(builder), models.predictions(builder)]
+        below += ["distilled_model", "predictions"]
     backfill = _job(
         builder,
         "backfill",
@@ -53,15 +54,21 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
     retrain = _job(
         builder,
         "retrain",
-        ("human_labels", *UNPARTITIONED_BELOW),
-        "Train, evaluate, predict and report, over all partitions.",
+        ("human_labels", *below),
+        "Train, evaluate, predict and report, over all partitions."
+        if project.task.student
+        else "Evaluate and report, over all partitions.",
     )
-    predict = _job(
-        builder,
-        "predict",
-        ("predictions", "quality_report"),
-        "Predict with the champion and report, without training.",
-    )
+    jobs = [backfill, retrain]
+    if project.task.student:
+        jobs.append(
+            _job(
+                builder,
+                "predict",
+                ("predictions", "quality_report"),
+                "Predict with the champion and report, without training.",
+            )
+        )
     refresh_job = refresh.refresh_job(builder)
     sensor = refresh.refresh_sensor(
         builder,
@@ -79,7 +86,7 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
     )
     return dg.Definitions(
         assets=assets,
-        jobs=[refresh_job, backfill, retrain, predict],
+        jobs=[refresh_job, *jobs],
         schedules=_schedules(project, refresh_job),
         sensors=[sensor, *([batch_sensor] if batch_sensor else [])],
     )

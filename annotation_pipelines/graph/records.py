@@ -29,7 +29,7 @@ def raw_records(builder: StageBuilder) -> dg.AssetsDefinition:
                 **numbers(vars(counts), *_INGESTED),
                 "rejected": rejected,
                 "rejected_by_reason": reasons,
-                "sample": sample(records.select("record_id", "event_time", "content", "gold")),
+                "sample": sample(records.select("record_id", "event_time", "content", "gold"), stage.project.task),
             },
             [
                 dg.AssetCheckResult(
@@ -107,7 +107,7 @@ def human_labels(builder: StageBuilder) -> dg.AssetsDefinition:
         there = counts.roles["demonstration"]
         rows = stage.store.query("SELECT record_id, role, label, content FROM human_labels ORDER BY role, record_id")
         return Outcome(
-            {"dagster/row_count": len(rows), **counts.facts(), "sample": sample(rows)},
+            {"dagster/row_count": len(rows), **counts.facts(), "sample": sample(rows, stage.project.task)},
             [
                 dg.AssetCheckResult(
                     check_name="demonstration_pool_full",
@@ -163,7 +163,7 @@ def selected_records(builder: StageBuilder) -> dg.AssetsDefinition:
                 "dagster/partition_row_count": sum(counts.values()),
                 **counts,
                 **_calls_to_come(stage),
-                "sample": sample(rows),
+                "sample": sample(rows, stage.project.task),
             }
         )
 

@@ -9,11 +9,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from annotation_pipelines.content import readable
 from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.progress import Progress
 from annotation_pipelines.project import Project, digest
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import TABLES, UNPARTITIONED
+from annotation_pipelines.tasks.base import Task
 from annotation_pipelines.workspace import Workspace
 
 Metadata = dict[str, Any]
@@ -151,9 +153,11 @@ class StageBuilder:
         return metadata
 
 
-def sample(frame: pl.DataFrame, *, rows: int = 8, width: int = 120) -> dg.TableMetadataValue:
-    """The first rows of a frame as a table in the UI, long texts cut."""
-    shown = frame.head(rows).with_columns(
+def sample(frame: pl.DataFrame, task: Task | None = None, *, rows: int = 8, width: int = 120) -> dg.TableMetadataValue:
+    """The first rows of a frame as a table in the UI, contents and labels (where the task is given) as people read
+    them, long texts cut.
+    """
+    shown = in_words(frame.head(rows), task).with_columns(
         pl.when(pl.col(pl.String).str.len_chars() > width)
         .then(pl.col(pl.String).str.slice(0, width) + "…")
         .otherwise(pl.col(pl.String))
@@ -165,6 +169,18 @@ def sample(frame: pl.DataFrame, *, rows: int = 8, width: int = 120) -> dg.TableM
     ]
     columns = [dg.TableColumn(name, _table_type(dtype)) for name, dtype in shown.schema.items()]
     return dg.MetadataValue.table(plain, dg.TableSchema(columns))
+
+
+def in_words(frame: pl.DataFrame, task: Task | None) -> pl.DataFrame:
+    """The same with contents, and labels where the task is given, as people read them."""
+    words: dict[str, Callable[[str], str]] = {"content": readable}
+    if task is not None:
+        words |= dict.fromkeys(("label", "gold"), task.shown)
+    return frame.with_columns(
+        pl.Series(name, [None if text is None else say(text) for text in frame[name]], pl.String)
+        for name, say in words.items()
+        if name in frame.columns
+    )
 
 
 def _table_type(dtype: pl.DataType) -> str:

@@ -15,6 +15,7 @@ from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project import Declaration
 from annotation_pipelines.quality.catalogue import did_you_mean, offered, problem_with
 from annotation_pipelines.tasks.base import STATES
+from annotation_pipelines.tasks.registry import make_task
 
 SELECTED_COUNT = "selected_records"
 """The suite parameter that stands for how many records of the partition were selected."""
@@ -30,6 +31,7 @@ COLUMNS: dict[str, str] = {
     "state": "how the record ended: " + ", ".join(STATES),
     "outcome": "the state, or missing where a selected record has no annotation",
     "label": "the label, where labelled",
+    "label_problem": "what is wrong with the label, under the task as it is declared; missing where nothing is",
     "confidence": "0 to 1, where the annotator gives one",
     "problem": "why there is no label",
     "reused": "whether the reply was found in the ledger",
@@ -108,7 +110,8 @@ def check_names(declaration: Declaration, project_name: str = "project") -> list
 def generated(declaration: Declaration) -> tuple[Expectation, ...]:
     """The expectations that every project has. Structural ones block where the declaration says so."""
     quality = declaration.quality
-    labels = declaration.task.classification.names
+    task = make_task(declaration.task)
+    labels = list(task.labels)
 
     def structural(check_name: str, type: str, description: str, on: On = "selected", **kwargs: Any) -> Expectation:
         return Expectation(check_name, type, kwargs, on, quality.blocking, description)
@@ -165,6 +168,14 @@ def generated(declaration: Declaration) -> tuple[Expectation, ...]:
             on="labelled",
             column="label",
             value_set=labels,
+        )
+        if task.exclusive
+        else structural(
+            "label_valid",
+            "expect_column_values_to_be_null",
+            f"The label is what the task allows ({task.kind}).",
+            on="labelled",
+            column="label_problem",
         ),
         structural(
             "confidence_in_range",

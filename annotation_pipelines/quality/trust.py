@@ -13,15 +13,15 @@ Every live record of a partition meets one fate, and the fates add up to the rec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
 
 from annotation_pipelines.project import Project
+from annotation_pipelines.quality.validity import are_labels
 from annotation_pipelines.store.database import Store
-from annotation_pipelines.tasks.base import STATES
+from annotation_pipelines.tasks.base import STATES, Task
 
 MIN_WEIGHT = 0.05
 """The least weight of a silver label: one that the annotator gave is never worth nothing."""
@@ -33,7 +33,7 @@ _TRUSTED = ("gold", "silver")
 # its content, and whatever else has the same content, since a copy would tell the student the answer.
 _RECORDS = """
 SELECT
-    records.record_id, records.content_hash,
+    records.record_id, records.content_hash, records.content,
     records.record_id IN (SELECT record_id FROM human_labels WHERE role = 'evaluation')
         OR records.content_hash IN (SELECT content_hash FROM human_labels WHERE role = 'evaluation') AS held_out,
     people.label AS gold,
@@ -102,7 +102,7 @@ def publish(
     with store.transaction() as con:
         decided = decide(
             store.frame(con, _RECORDS, params),
-            labels=declaration.task.classification.names,
+            task=project.task,
             min_confidence=declaration.quality.min_confidence,
         )
         counts = count(decided)
@@ -116,17 +116,18 @@ def publish(
     return counts
 
 
-def decide(records: pl.DataFrame, *, labels: Sequence[str], min_confidence: float) -> pl.DataFrame:
-    """Add the column `fate` to live records with held_out, gold, state, silver, confidence and waiting.
+def decide(records: pl.DataFrame, *, task: Task, min_confidence: float) -> pl.DataFrame:
+    """Add the column `fate` to live records with content, held_out, gold, state, silver, confidence and waiting.
 
-    A label outside the declared ones is no label. Without a confidence there is nothing to hold against a label.
+    What is no label of the task, as it is declared now, is no label. Without a confidence there is nothing to hold
+    against a label.
     """
     confidence = pl.col("confidence").fill_nan(None)
-    is_silver = (pl.col("state") == "labelled") & pl.col("silver").is_in(list(labels))
+    is_silver = (pl.col("state") == "labelled") & are_labels(task, records["silver"], records["content"])
     return records.with_columns(confidence=confidence).with_columns(
         fate=pl.when("held_out")
         .then(pl.lit("evaluation"))
-        .when(pl.col("gold").is_in(list(labels)))
+        .when(are_labels(task, records["gold"], records["content"]))
         .then(pl.lit("gold"))
         .when(is_silver & (confidence < min_confidence))
         .then(pl.lit("below_confidence"))

@@ -27,8 +27,10 @@ from annotation_pipelines.quality.expectations import (
 )
 from annotation_pipelines.quality.label_shift import LabelShift, label_shift
 from annotation_pipelines.quality.suite import Outcome, run_suite
+from annotation_pipelines.quality.validity import label_problems, named_counts
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import HELD_OUT
+from annotation_pipelines.tasks.base import Task
 
 # Rows are the selected records of the partition and the annotations of the annotator, matched by record: a selected
 # record without an annotation and an annotation of a record that was not selected both stay in sight.
@@ -170,7 +172,7 @@ def validate(
     expectations = expectations_for(project.declaration, project.name)
     now = now or datetime.now(UTC)
     with store.transaction() as con:
-        partition = read_partition(con, partition_key, annotator_name, expectations)
+        partition = read_partition(con, project.task, partition_key, annotator_name, expectations)
     run = run_suite(
         partition.frame,
         expectations,
@@ -201,7 +203,11 @@ def validate(
 
 
 def read_partition(
-    con: duckdb.DuckDBPyConnection, partition_key: str, annotator_name: str, expectations: Sequence[Expectation]
+    con: duckdb.DuckDBPyConnection,
+    task: Task,
+    partition_key: str,
+    annotator_name: str,
+    expectations: Sequence[Expectation],
 ) -> Partition:
     """Read what is validated; columns of the source are read where an expectation names them."""
     named = dict.fromkeys(column for e in expectations for column in e.columns if column.startswith(ATTRIBUTE_PREFIX))
@@ -217,10 +223,13 @@ def read_partition(
         _EARLIER_LABELS,
         {"partition_key": partition_key, "annotator": annotator_name, "held_out": HELD_OUT},
     )
-    labels = frame.filter(pl.col("state") == "labelled")["label"].drop_nulls().value_counts()
-    shift = label_shift(dict(labels.iter_rows()), dict(earlier.iter_rows()))
+    labels = frame.filter(pl.col("state") == "labelled")["label"].drop_nulls().value_counts(name="records")
+    here, before = named_counts(task, labels), named_counts(task, earlier)
+    shift = label_shift(dict(here.iter_rows()), dict(before.iter_rows()))
     return Partition(
-        frame.with_columns(label_shift=pl.lit(shift.beyond_chance, pl.Float64)),
+        frame.with_columns(
+            label_problems(task, frame["label"], frame["text"]), label_shift=pl.lit(shift.beyond_chance, pl.Float64)
+        ),
         int((frame["accounted_for"] != "not_selected").sum()),
         shift,
     )

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from annotation_pipelines.content import readable
 from annotation_pipelines.project import Project
 from annotation_pipelines.quality.agreement import TeacherAccuracy, teacher_accuracy
+from annotation_pipelines.quality.validity import named_counts
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import HELD_OUT
+from annotation_pipelines.tasks.base import Task
 
 EXAMPLES = 20
 """Disagreements shown."""
@@ -150,7 +153,7 @@ SELECT model_version, split, metric, label, value, lower, upper, records FROM mo
 """
 
 _TEACHER_ERRORS = f"""
-SELECT t.record_id, t.partition_key, left(g.content, {TEXT + 1}) AS content, g.label AS gold, t.label AS teacher,
+SELECT t.record_id, t.partition_key, g.content, g.label AS gold, t.label AS teacher,
        t.confidence
 FROM teacher t JOIN measuring_gold g USING (record_id, content_hash)
 WHERE t.state = 'labelled' AND t.label <> g.label
@@ -158,7 +161,7 @@ ORDER BY t.confidence DESC NULLS LAST, t.record_id LIMIT {EXAMPLES}
 """
 
 _STUDENT_DIFFERS = f"""
-SELECT p.record_id, t.partition_key, left(r.content, {TEXT + 1}) AS content, t.label AS teacher,
+SELECT p.record_id, t.partition_key, r.content, t.label AS teacher,
        p.label AS student, t.confidence, p.confidence AS student_confidence
 FROM labelled t JOIN predictions p USING (record_id, content_hash) JOIN live r USING (record_id)
 WHERE t.label <> p.label
@@ -236,17 +239,27 @@ def read_report_data(store: Store, project: Project) -> ReportData:
             totals=store.frame(con, _TOTALS),
             calls=store.frame(con, _CALLS),
             cost=store.frame(con, _COST),
-            labels=store.frame(con, _LABELS),
+            labels=named_counts(project.task, store.frame(con, _LABELS)),
             predicted=store.frame(con, _PREDICTED),
-            labels_over_partitions=store.frame(con, _LABELS_OVER_PARTITIONS),
+            labels_over_partitions=named_counts(project.task, store.frame(con, _LABELS_OVER_PARTITIONS)),
             student_confusion=store.frame(con, _STUDENT_CONFUSION),
             validations=store.frame(con, _VALIDATIONS),
             models=store.frame(con, _MODELS),
             evaluation=store.frame(con, _EVALUATION),
-            teacher_errors=store.frame(con, _TEACHER_ERRORS),
-            student_differs=store.frame(con, _STUDENT_DIFFERS),
+            teacher_errors=_in_words(store.frame(con, _TEACHER_ERRORS), project.task),
+            student_differs=_in_words(store.frame(con, _STUDENT_DIFFERS), project.task),
             rejected=store.frame(con, _REJECTED),
             refreshes=store.frame(con, _REFRESHES),
             stages=store.frame(con, _STAGES),
             teacher=teacher,
         )
+
+
+def _in_words(frame: pl.DataFrame, task: Task) -> pl.DataFrame:
+    """The same with contents and labels as people read them."""
+    words = {"content": readable, "gold": task.shown, "teacher": task.shown, "student": task.shown}
+    return frame.with_columns(
+        pl.Series(name, [say(text) for text in frame[name]], pl.String)
+        for name, say in words.items()
+        if name in frame.columns
+    )

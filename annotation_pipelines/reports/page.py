@@ -105,7 +105,8 @@ def render(data: ReportData, project: Project, *, database: Path, now: datetime,
 
 def figures(data: ReportData, project: Project) -> dict[str, Figure | None]:
     """The plots by name; None where there is nothing to draw."""
-    names = project.declaration.task.classification.names
+    task = project.task
+    names = list(task.labels)
     pairs = data.teacher.pairs
     bins = agreement.calibration(pairs["confidence"], pairs["gold"] == pairs["label"]).bins
     cost = data.cost.filter(pl.col("partition_key") != HELD_OUT)
@@ -130,11 +131,11 @@ def figures(data: ReportData, project: Project) -> dict[str, Figure | None]:
         "accuracy_over_partitions": drawn(len(over_time) > 1, lambda: plots.accuracy_over_partitions(over_time)),
         "cost_over_partitions": drawn(len(cost) > 1, lambda: plots.cost_over_partitions(cost)),
         "teacher_confusion": drawn(
-            len(pairs) > 0,
+            len(pairs) > 0 and task.exclusive,
             lambda: plots.confusion_matrix(agreement.confusion(pairs["gold"], pairs["label"], names), names),
         ),
         "student_confusion": drawn(
-            len(data.student_confusion) > 0,
+            len(data.student_confusion) > 0 and task.exclusive,
             lambda: plots.confusion_matrix(data.student_confusion, names, title="Student against gold of the pool"),
         ),
         "calibration": drawn(bins["n"].sum() > 0, lambda: plots.calibration(bins)),

@@ -66,7 +66,9 @@ class Template:
 
 def required_columns(source: RecordColumns) -> list[str]:
     """The columns that the declaration names, each once."""
-    named = [source.id, *Template.parse(source.text).columns, source.time, source.gold, *(source.attributes or [])]
+    templates = (Template.parse(text) for text in source.templates.values())
+    used = [column for template in templates for column in template.columns]
+    named = [source.id, *used, source.time, source.gold, *(source.attributes or [])]
     return list(dict.fromkeys(name for name in named if name is not None))
 
 

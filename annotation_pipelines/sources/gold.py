@@ -92,7 +92,8 @@ def gather_human_labels(store: Store, project: Project, run_id: str | None = Non
     given = SCHEMA.to_frame(eager=True)
     if declaration.human_labels:
         file = Path(project.resolve(declaration.human_labels))
-        given = read_person_labels(file, declaration.task.classification.names, calendar.timezone)
+        contents = pl.concat([frame.select("record_id", "content") for frame in (source, held_out)])
+        given = read_person_labels(file, project.task, dict(contents.iter_rows()), calendar.timezone)
     people = latest(given)
 
     with store.transaction() as con:
@@ -199,9 +200,10 @@ def _read_held_out(project: Project, calendar: Calendar) -> tuple[pl.DataFrame, 
             schema={"record_id": pl.String, "content_hash": pl.String, "content": pl.String, "gold": pl.String}
         ), 0
     kind = next(kind for kind in ("csv", "parquet", "jsonl") if getattr(evaluation, kind))
-    columns = RecordColumns(id=source.id, text=source.text, gold=source.gold, attributes=[])
+    content = {"parts": source.parts} if source.parts is not None else {"text": source.text}
+    columns = RecordColumns.model_validate({"id": source.id, "gold": source.gold, "attributes": [], **content})
     rows = read_files(project, kind, locations, columns)
-    records = to_records(rows, columns, declaration.task.classification.names, calendar).records
+    records = to_records(rows, columns, project.task, calendar).records
     gold = records.filter(pl.col("gold").is_not_null())
     return gold, len(rows) - len(gold)
 

@@ -203,7 +203,7 @@ def read_records(project: Project, window: Window | None = None, calendar: Calen
     return to_records(
         read_rows(project, window),
         declaration.source,
-        declaration.task.classification.names,
+        project.task,
         calendar or Calendar(declaration.partitions),
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
+from annotation_pipelines.content import Content
 from annotation_pipelines.errors import SourceError
 from annotation_pipelines.partitions import UTC_TIME
 from annotation_pipelines.sources.frames import as_plain_text
 from annotation_pipelines.sources.times import event_times
+from annotation_pipelines.tasks.base import Invalid, Task
 
 COLUMNS = ("id", "label", "annotator", "labelled_at")
 REQUIRED = COLUMNS[:2]
@@ -19,12 +21,13 @@ REQUIRED = COLUMNS[:2]
 SCHEMA = pl.Schema({"record_id": pl.String(), "label": pl.String(), "person": pl.String(), "labelled_at": UTC_TIME})
 
 
-def read_person_labels(file: Path, labels: Sequence[str], timezone: str) -> pl.DataFrame:
+def read_person_labels(file: Path, task: Task, contents: Mapping[str, str], timezone: str) -> pl.DataFrame:
     """The labels in a CSV file, in its order, several for one record included.
 
     Args:
         file: UTF-8, with a header; further columns are ignored.
-        labels: Those that the task allows.
+        task: What labels may be; what has a structure stands as JSON.
+        contents: The content of every known record, as it is stored, by its id.
         timezone: Of times that name none.
 
     Returns:
@@ -41,14 +44,15 @@ def read_person_labels(file: Path, labels: Sequence[str], timezone: str) -> pl.D
         line=pl.Series(lines, dtype=pl.Int64),
     ).with_columns(time=event_times(frame["labelled_at"], timezone))
     _refuse(frame.filter(pl.col("id").str.strip_chars() == ""), file, "id", "an id", "Add the record's id")
-    allowed = ", ".join(labels)
-    wrong = frame.filter(~pl.col("label").is_in(list(labels)))
-    _refuse(wrong, file, "label", f"one of the labels {allowed}", "Correct it, or take the line out")
+    canonical = [
+        _canonical(task, label, contents.get(record_id), f"{file}:{line}")
+        for record_id, label, line in frame.select("id", "label", "line").iter_rows()
+    ]
     no_time = frame.filter(pl.col("time").is_null() & (pl.col("labelled_at") != ""))
     _refuse(no_time, file, "labelled_at", "a time such as 2020-02-20T06:43:18Z", "Correct it, or leave it empty")
     return frame.select(
         record_id="id",
-        label="label",
+        label=pl.Series(canonical, dtype=pl.String),
         person=pl.when(pl.col("annotator") != "").then("annotator"),
         labelled_at="time",
     )
@@ -91,6 +95,16 @@ def _read(file: Path) -> tuple[list[list[str]], list[int]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"expected CSV in UTF-8: {error}", where=file, todo="Save it as CSV in UTF-8") from None
     return rows, lines
+
+
+def _canonical(task: Task, given: str, content: str | None, where: str) -> str:
+    """The label as it is stored; that of a record which is not known is left as it is where it depends on it."""
+    if content is None and task.reads_content:
+        return given
+    try:
+        return task.canonical(given, Content.read(content or ""))
+    except Invalid as problem:
+        raise SourceError(str(problem), where=where, todo="Correct it, or take the line out") from None
 
 
 def _plain(value: str | None) -> str:

@@ -28,6 +28,7 @@ from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.classification import ClassificationTask
 
 LABELS = {"agrees": "says so", "denies": "says not"}
+TASK = ClassificationTask(Classification(labels=LABELS))
 KEY = "sk-secret-0123456789"
 PRICE = Price(input=10, output=10)
 """Of the mock's replies, with 100 tokens read and 10 written, each costs 0.0011 dollars."""
@@ -93,7 +94,7 @@ class Scene:
         occasion = Occasion(settings.pop("run_id", "run"), None, settings.pop("budget", Budget()))
         partition_key = settings.pop("partition_key", "p")
         declared = PanelSettings(**settings)
-        several = Panel(declared.combine, members, declared)
+        several = Panel(declared.combine, members, TASK, declared)
         return several.label(self.store, Wanted.of_frame(frame(texts)), partition_key, occasion=occasion)
 
     def rows(self, columns: str, table: str = "llm_labels", where: str = "true") -> list[tuple[Any, ...]]:

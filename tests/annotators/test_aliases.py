@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_pipelines.annotators.aliases import AliasedTask
+from annotation_pipelines.content import Content
 from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project import Classification
 from annotation_pipelines.tasks.classification import ClassificationTask
 
+SOME = Content.of_text("Some text.")
 LABELS = {"spam": "unwanted advertising", "ham": 'whatever is not "spam"', "odd": "odd"}
 
 
@@ -35,11 +37,11 @@ def test_the_annotator_sees_codes_and_descriptions_and_no_names() -> None:
 
 def test_a_label_without_a_description_is_told_by_its_name() -> None:
     assert f'- "{ODD}": odd' in TASK.instructions()
-    assert set(aliased({"a": "", "b": " "}).shown.values()) == {"a", "b"}
+    assert set(aliased({"a": "", "b": " "}).shown_as.values()) == {"a", "b"}
 
 
 def test_a_name_in_quotes_is_a_code_in_guideline_and_descriptions_and_an_ordinary_word_stays() -> None:
-    assert TASK.shown[HAM] == f'whatever is not "{SPAM}"'
+    assert TASK.shown_as[HAM] == f'whatever is not "{SPAM}"'
     guideline = "`spam` beats 'ham'. Tinned ham is odd; \"spammer\" is no label."
     assert TASK.in_codes(guideline) == f"`{SPAM}` beats '{HAM}'. Tinned ham is odd; \"spammer\" is no label."
 
@@ -48,7 +50,7 @@ def test_an_answer_in_codes_is_read_under_the_names() -> None:
     reply = json.dumps(
         {"rationale": f"It is {HAM}, not {SPAM}.", "label": HAM.lower(), "confidence": 0.7, "scores": {HAM: 1, SPAM: 0}}
     )
-    annotation = TASK.parse(reply)
+    annotation = TASK.parse(reply, SOME)
     assert (annotation.state, annotation.label, annotation.confidence) == ("labelled", "ham", 0.7)
     assert annotation.scores == {"ham": 1.0, "spam": 0.0}
     assert annotation.rationale == "It is ham, not spam."
@@ -56,20 +58,20 @@ def test_an_answer_in_codes_is_read_under_the_names() -> None:
 
 @pytest.mark.parametrize("answer", ["spam", '"spam"', '{"label": "spam"}', '{"label": "SPAM "}', '{"label": 1}'])
 def test_a_labels_own_name_is_no_answer(answer: str) -> None:
-    annotation = TASK.parse(answer)
+    annotation = TASK.parse(answer, SOME)
     assert (annotation.state, annotation.label) == ("invalid", None)
 
 
 def test_abstain_keeps_its_name() -> None:
-    assert TASK.parse('{"label": "abstain"}').state == "abstained"
-    assert aliased(abstain=False).parse('{"label": "abstain"}').state == "invalid"
-    assert TASK.answer("abstain", confidence=False) == {"label": "abstain"}
+    assert TASK.parse('{"label": "abstain"}', SOME).state == "abstained"
+    assert aliased(abstain=False).parse('{"label": "abstain"}', SOME).state == "invalid"
+    assert TASK.answer("abstain", SOME, confidence=False) == {"label": "abstain"}
 
 
 def test_a_demonstration_shows_the_code() -> None:
-    assert TASK.answer("spam", confidence=True) == {"label": SPAM, "confidence": 1.0}
+    assert TASK.answer("spam", SOME, confidence=True) == {"label": SPAM, "confidence": 1.0}
     with pytest.raises(ValueError, match="spam"):
-        TASK.answer(SPAM, confidence=True)
+        TASK.answer(SPAM, SOME, confidence=True)
 
 
 def test_outside_of_the_prompt_the_task_is_the_same() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from annotation_pipelines import project
 from annotation_pipelines.annotators.base import Reply, Turn
-from annotation_pipelines.annotators.embedded import EmbeddedAnnotator, label_texts, mixed_probabilities
+from annotation_pipelines.annotators.embedded.annotator import EmbeddedAnnotator
+from annotation_pipelines.annotators.embedded.similarity import label_texts, mixed_probabilities
 from annotation_pipelines.declaration_file import load_project
 from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.encoder import Encoder

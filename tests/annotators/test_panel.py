@@ -10,48 +10,51 @@ from typing import Any
 
 import pytest
 
-from annotation_pipelines.annotators.panel import Vote, cascade, jury
+from annotation_pipelines.annotators.panel import Said, cascade, jury
 from annotation_pipelines.errors import AnnotatorError
 from annotation_pipelines.project import Budget
 from annotation_pipelines.tasks.base import Annotation, State
+from annotation_pipelines.tasks.classification import Classification, ClassificationTask
 from tests.annotators.label_scene import KEY, ONE_REPLY, Scene, numbered
 from tests.mock_batches import MockBatches
 from tests.mock_endpoint import MockEndpoint, answer, completion, error
 
+TASK = ClassificationTask(Classification(labels={"x": "x", "y": "y"}))
 
-def says(annotator: str, label: str | None, confidence: float | None = None, rationale: str | None = None) -> Vote:
+
+def says(annotator: str, label: str | None, confidence: float | None = None, rationale: str | None = None) -> Said:
     state: State = "labelled" if label else "abstained"
-    return Vote(annotator, Annotation(state, label, confidence, rationale=rationale))
+    return Said(annotator, Annotation(state, label, confidence, rationale=rationale))
 
 
-def ends(annotator: str, state: State) -> Vote:
-    return Vote(annotator, Annotation(state, problem=f"{annotator} {state}"))
+def ends(annotator: str, state: State) -> Said:
+    return Said(annotator, Annotation(state, problem=f"{annotator} {state}"))
 
 
 # -- how votes make a label -----------------------------------------------------------------------------------------
 
 
 def test_the_label_with_the_most_votes_wins_and_its_share_is_the_confidence() -> None:
-    made = jury([says("a", "x", 0.2, "first"), says("b", "y", 0.9), says("c", "x", 0.4, "last")], {})
+    made = jury([says("a", "x", 0.2, "first"), says("b", "y", 0.9), says("c", "x", 0.4, "last")], TASK, {})
     assert (made.state, made.label, made.rationale) == ("labelled", "x", "first")
     assert made.confidence == pytest.approx(2 / 3)
     assert made.scores == pytest.approx({"x": 2 / 3, "y": 1 / 3})
 
 
 def test_weights_count_and_a_vote_without_one_counts_1() -> None:
-    made = jury([says("a", "x"), says("b", "y"), says("c", "x")], {"b": 3.0})
+    made = jury([says("a", "x"), says("b", "y"), says("c", "x")], TASK, {"b": 3.0})
     assert (made.label, made.confidence) == ("y", pytest.approx(3 / 5))
 
 
 def test_of_a_tie_the_surer_label_wins_then_the_first() -> None:
-    assert jury([says("a", "x", 0.6), says("b", "y", 0.7)], {}).label == "y"
-    assert jury([says("a", "x"), says("b", "y")], {}).label == "x"
+    assert jury([says("a", "x", 0.6), says("b", "y", 0.7)], TASK, {}).label == "y"
+    assert jury([says("a", "x"), says("b", "y")], TASK, {}).label == "x"
     third = {"a": 0.1, "b": 0.2, "c": 0.3}
-    assert jury([says("a", "x"), says("b", "x"), says("c", "y", 0.9)], third).label == "y", "0.1 + 0.2 is 0.3"
+    assert jury([says("a", "x"), says("b", "x"), says("c", "y", 0.9)], TASK, third).label == "y", "0.1 + 0.2 is 0.3"
 
 
 def test_to_abstain_is_a_vote() -> None:
-    made = jury([says("a", None), says("b", None), says("c", "x")], {})
+    made = jury([says("a", None), says("b", None), says("c", "x")], TASK, {})
     assert (made.state, made.label, made.confidence, made.scores) == (
         "abstained",
         None,
@@ -61,18 +64,18 @@ def test_to_abstain_is_a_vote() -> None:
 
 
 def test_a_vote_that_failed_or_is_invalid_is_none() -> None:
-    made = jury([ends("a", "failed"), says("b", "x"), ends("c", "invalid"), ends("d", "refused")], {"a": 9})
+    made = jury([ends("a", "failed"), says("b", "x"), ends("c", "invalid"), ends("d", "refused")], TASK, {"a": 9})
     assert (made.label, made.confidence) == ("x", 1.0)
 
 
 @pytest.mark.parametrize("state", ["submitted", "over_budget"])
 def test_a_vote_that_is_to_come_is_waited_for(state: State) -> None:
-    made = jury([says("a", "x"), says("b", "x"), ends("c", state)], {})
+    made = jury([says("a", "x"), says("b", "x"), ends("c", state)], TASK, {})
     assert (made.state, made.label, made.problem) == (state, None, f"c {state}")
 
 
 def test_without_a_valid_vote_the_most_frequent_end_counts() -> None:
-    made = jury([ends("a", "failed"), ends("b", "invalid"), ends("c", "invalid")], {})
+    made = jury([ends("a", "failed"), ends("b", "invalid"), ends("c", "invalid")], TASK, {})
     assert (made.state, made.problem) == ("invalid", "b invalid")
 
 

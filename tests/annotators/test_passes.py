@@ -15,6 +15,7 @@ import pytest
 
 from annotation_pipelines.annotators import passes, pending
 from annotation_pipelines.annotators.privacy.redaction import Redactor
+from annotation_pipelines.content import Content
 from annotation_pipelines.errors import AnnotatorError, StoreError
 from annotation_pipelines.project import Classification, Privacy
 from annotation_pipelines.selection.demonstrations import fixed_for_records, random_for_records
@@ -127,13 +128,11 @@ def test_a_new_parser_reads_the_kept_replies_again_and_buys_nothing(scene: Scene
     class Contrary(ClassificationTask):
         """Reads an answer as its opposite."""
 
-        @property
-        def parser_version(self) -> int:
-            return super().parser_version + 1
+        parser_version = ClassificationTask.parser_version + 1
 
-        def parse(self, reply: str) -> Annotation:
+        def parse(self, reply: str, content: Content) -> Annotation:
             other = {"agrees": "denies", "denies": "agrees"}
-            annotation = super().parse(reply)
+            annotation = super().parse(reply, content)
             return Annotation("labelled", other[annotation.label or ""], 1.0)
 
     scene.label(numbered(3))

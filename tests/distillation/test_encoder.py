@@ -100,7 +100,7 @@ def test_importing_costs_no_heavy_package() -> None:
     done = run(
         """
         import sys
-        import annotation_pipelines.annotators.embedded
+        import annotation_pipelines.annotators.embedded.annotator
         import annotation_pipelines.distillation.evaluate
         import annotation_pipelines.distillation.prediction
         import annotation_pipelines.distillation.training

@@ -13,6 +13,7 @@ TYPES = {
     "confidence": pl.Float64,
     "score": pl.Float64,
     "label_shift": pl.Float64,
+    "label_problem": pl.String,
     "reused": pl.Boolean,
     "event_time": pl.Datetime("us", "UTC"),
 }
@@ -39,6 +40,7 @@ def sound_frame(rows=20):
             "upstream": ["current"] * rows,
             "accounted_for": ["once"] * rows,
             "label_shift": [0.0] * rows,
+            "label_problem": [None] * rows,
         },
         schema=TYPES,
     )

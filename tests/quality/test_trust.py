@@ -11,7 +11,9 @@ from labelled_partitions import ANNOTATOR, LABELS, NOW, change, fill, human_labe
 
 from annotation_pipelines.quality.trust import MIN_WEIGHT, UNLABELLED, count, decide, publish, trusted
 from annotation_pipelines.tasks.base import STATES
+from annotation_pipelines.tasks.classification import Classification, ClassificationTask
 
+TASK = ClassificationTask(Classification(labels=list(LABELS)))
 WEEK, NEXT_WEEK = "2026-11-09", "2026-11-16"
 
 
@@ -151,6 +153,7 @@ record = st.fixed_dictionaries(
 TYPES = {
     "record_id": pl.String,
     "content_hash": pl.String,
+    "content": pl.String,
     "held_out": pl.Boolean,
     "gold": pl.String,
     "state": pl.String,
@@ -162,8 +165,8 @@ TYPES = {
 
 @given(st.lists(record, max_size=30), st.floats(0, 1))
 def test_every_record_meets_exactly_one_fate_whatever_it_is(records, min_confidence):
-    rows = [{"record_id": str(number), "content_hash": "h", **row} for number, row in enumerate(records)]
-    decided = decide(pl.DataFrame(rows, schema=TYPES), labels=LABELS, min_confidence=min_confidence)
+    rows = [{"record_id": str(number), "content_hash": "h", "content": "a text", **row} for number, row in enumerate(records)]
+    decided = decide(pl.DataFrame(rows, schema=TYPES), task=TASK, min_confidence=min_confidence)
     counts = count(decided)
     assert counts.records == len(records)
     assert (

@@ -217,10 +217,10 @@ class TestLabelsGivenLater:
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            ("id,label\n1,good\n2,goood\n", "labels.csv:3: expected one of the labels good, bad, found 'goood'"),
+            ("id,label\n1,good\n2,goood\n", "labels.csv:3: expected one of good, bad, found 'goood'"),
             (
                 'id,label,note\n1,good,"two\nlines"\n2,,\n',
-                "labels.csv:4: expected one of the labels good, bad, found ''",
+                "labels.csv:4: expected one of good, bad, found ''",
             ),
             ("id,label\n,good\n", "labels.csv:2: expected an id, found ''"),
             (

@@ -16,8 +16,10 @@ from annotation_pipelines.errors import SourceError
 from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Partitions, RecordColumns
 from annotation_pipelines.sources.records import Records, content_hashes, to_records
+from annotation_pipelines.tasks.classification import Classification, ClassificationTask
 from tests.sources.shop import COLUMNS, Row
 
+TASK = ClassificationTask(Classification(labels=["good", "bad"]))
 SOURCE = RecordColumns(id="id", text="{text}", time="at", gold="tag")
 DAYS = Calendar(Partitions.model_validate({"every": "day", "start": "2020-03-02", "end": "2020-03-09"}))
 ALL = Calendar(Partitions())
@@ -25,7 +27,7 @@ ALL = Calendar(Partitions())
 
 def records(*rows: Row, source: RecordColumns = SOURCE, calendar: Calendar = DAYS) -> Records:
     frame = pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String()), orient="row")
-    return to_records(frame, source, ["good", "bad"], calendar)
+    return to_records(frame, source, TASK, calendar)
 
 
 def rejected(found: Records) -> list[tuple[str, str | None, str]]:
@@ -125,17 +127,17 @@ def test_attributes_are_the_other_columns_or_those_that_are_named() -> None:
     columns = RecordColumns(id="id", text="{text}", gold="tag")
     for attributes, expected in ((None, '{"x":1,"y":null}'), (["x", "tag"], '{"x":1,"tag":"good"}'), ([], None)):
         source = columns.model_copy(update={"attributes": attributes})
-        assert to_records(rows, source, ["good"], ALL).records["attributes"].to_list() == [expected]
+        assert to_records(rows, source, TASK, ALL).records["attributes"].to_list() == [expected]
 
 
 def test_ids_of_any_type_become_text() -> None:
     rows = pl.DataFrame({"id": [1, 20], "text": ["a", "b"]})
-    assert to_records(rows, RecordColumns(), ["good"], ALL).records["record_id"].to_list() == ["1", "20"]
+    assert to_records(rows, RecordColumns(), TASK, ALL).records["record_id"].to_list() == ["1", "20"]
 
 
 def test_a_missing_column_is_refused() -> None:
     with pytest.raises(SourceError, match="expected a column 'at'"):
-        to_records(pl.DataFrame({"id": [1], "text": ["a"], "tag": [None]}), SOURCE, [], DAYS)
+        to_records(pl.DataFrame({"id": [1], "text": ["a"], "tag": [None]}), SOURCE, TASK, DAYS)
 
 
 def test_the_hash_depends_on_the_content_only_and_never_changes() -> None:

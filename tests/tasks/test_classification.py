@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotation_pipelines.content import Content
 from annotation_pipelines.project import Classification, Task
 from annotation_pipelines.tasks.base import STATES
 from annotation_pipelines.tasks.classification import ClassificationTask
 from annotation_pipelines.tasks.registry import make_task
 
+SOME = Content.of_text("Some text.")
 LABELS = {"agrees": "says so", "neutral": "takes no side", "computer vision": "images"}
 
 
@@ -44,11 +46,11 @@ def test_the_instructions_name_every_label_with_its_description() -> None:
 
 @pytest.mark.parametrize("confidence", [True, False])
 def test_a_demonstration_is_an_answer_that_parses(confidence: bool) -> None:
-    shown = task().answer("neutral", confidence=confidence)
+    shown = task().answer("neutral", SOME, confidence=confidence)
     assert list(shown) == task().schema(confidence=confidence)["required"]
-    assert task().parse(json.dumps(shown)).label == "neutral"
+    assert task().parse(json.dumps(shown), SOME).label == "neutral"
     with pytest.raises(ValueError, match="unknown"):
-        task().answer("unknown", confidence=confidence)
+        task().answer("unknown", SOME, confidence=confidence)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +72,12 @@ def test_a_demonstration_is_an_answer_that_parses(confidence: bool) -> None:
     ],
 )
 def test_a_label_is_read_however_it_is_wrapped(reply: str) -> None:
-    annotation = task().parse(reply)
+    annotation = task().parse(reply, SOME)
     assert (annotation.state, annotation.label, annotation.problem) == ("labelled", "agrees", None)
 
 
 def test_blanks_within_a_label_are_one() -> None:
-    assert task().parse('{"label": "Computer \\n Vision"}').label == "computer vision"
+    assert task().parse('{"label": "Computer \\n Vision"}', SOME).label == "computer vision"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_blanks_within_a_label_are_one() -> None:
     ],
 )
 def test_a_reply_without_one_valid_label_is_invalid_and_says_why(reply: str, reason: str) -> None:
-    annotation = task().parse(reply)
+    annotation = task().parse(reply, SOME)
     assert (annotation.state, annotation.label) == ("invalid", None)
     assert annotation.problem
     assert reason in annotation.problem
@@ -112,19 +114,19 @@ def test_a_reply_without_one_valid_label_is_invalid_and_says_why(reply: str, rea
 
 
 def test_an_allowed_abstention_is_no_label() -> None:
-    annotation = task(abstain=True).parse('{"label": "Abstain", "confidence": 0.2}')
+    annotation = task(abstain=True).parse('{"label": "Abstain", "confidence": 0.2}', SOME)
     assert (annotation.state, annotation.label, annotation.confidence) == ("abstained", None, 0.2)
 
 
 def test_labels_that_differ_in_case_alone_need_an_exact_match() -> None:
     cased = task(labels={"us": "we", "US": "the country"})
-    assert cased.parse('{"label": "US"}').label == "US"
-    assert cased.parse('{"label": "us"}').label == "us"
-    assert cased.parse('{"label": "Us"}').state == "invalid"
+    assert cased.parse('{"label": "US"}', SOME).label == "US"
+    assert cased.parse('{"label": "us"}', SOME).label == "us"
+    assert cased.parse('{"label": "Us"}', SOME).state == "invalid"
 
 
 def test_a_number_stands_for_the_label_that_is_written_so() -> None:
-    assert task(labels={"1": "one star", "2": "two stars"}).parse('{"label": 2}').label == "2"
+    assert task(labels={"1": "one star", "2": "two stars"}).parse('{"label": 2}', SOME).label == "2"
 
 
 @pytest.mark.parametrize(
@@ -150,15 +152,15 @@ def test_a_number_stands_for_the_label_that_is_written_so() -> None:
     ],
 )
 def test_a_confidence_that_is_none_is_dropped_and_the_label_stands(written: str, read: float | None) -> None:
-    annotation = task().parse(f'{{"label": "agrees", "confidence": {written}}}')
+    annotation = task().parse(f'{{"label": "agrees", "confidence": {written}}}', SOME)
     assert (annotation.state, annotation.label, annotation.confidence) == ("labelled", "agrees", read)
 
 
 def test_scores_are_read_where_they_are_a_map_from_labels_to_numbers() -> None:
-    scored = task().parse('{"label": "agrees", "scores": {"agrees": 0.7, "Neutral": 0.3}}')
+    scored = task().parse('{"label": "agrees", "scores": {"agrees": 0.7, "Neutral": 0.3}}', SOME)
     assert scored.scores == {"agrees": 0.7, "neutral": 0.3}
     for bad in ('{"agrees": "much"}', '{"nobody": 1}', '{"agrees": NaN}', "[1]", "{}", '{"agrees": 1, "Agrees": 0}'):
-        annotation = task().parse(f'{{"label": "agrees", "scores": {bad}}}')
+        annotation = task().parse(f'{{"label": "agrees", "scores": {bad}}}', SOME)
         assert (annotation.label, annotation.scores) == ("agrees", None)
 
 
@@ -171,7 +173,7 @@ json_values = st.recursive(
 
 @given(st.text(st.characters(), max_size=200) | st.text('{}[]":,\\ labe0.1NaN', max_size=60))
 def test_no_text_makes_the_parser_fail(reply: str) -> None:
-    annotation = task(abstain=True).parse(reply)
+    annotation = task(abstain=True).parse(reply, SOME)
     assert annotation.state in STATES
     assert (annotation.label is not None) == (annotation.state == "labelled")
     assert (annotation.problem is None) == (annotation.state == "labelled")
@@ -179,7 +181,7 @@ def test_no_text_makes_the_parser_fail(reply: str) -> None:
 
 @given(json_values)
 def test_no_json_makes_the_parser_fail(value: object) -> None:
-    annotation = task().parse(json.dumps(value))
+    annotation = task().parse(json.dumps(value), SOME)
     assert annotation.label in {None, *LABELS}
     assert annotation.confidence is None or 0 <= annotation.confidence <= 1
     (annotation.problem or "").encode()
@@ -188,7 +190,7 @@ def test_no_json_makes_the_parser_fail(value: object) -> None:
 @given(st.sampled_from(list(LABELS)), st.floats(0, 1), st.text(st.characters(exclude_characters='{}"`')))
 def test_every_answer_is_read_back_from_any_prose(label: str, confidence: float, prose: str) -> None:
     written = json.dumps({"label": label, "confidence": confidence})
-    annotation = task().parse(f"{prose}{written}{prose}")
+    annotation = task().parse(f"{prose}{written}{prose}", SOME)
     assert (annotation.label, annotation.confidence) == (label, confidence)
 
 
@@ -196,5 +198,5 @@ def test_every_answer_is_read_back_from_any_prose(label: str, confidence: float,
 def test_an_answer_that_is_cut_off_is_never_a_label(length: int) -> None:
     whole = '{"label": "agrees", "confidence": 0.9125}'
     assert len(whole) == 41
-    annotation = task().parse(whole[:length])
+    annotation = task().parse(whole[:length], SOME)
     assert annotation.state == ("labelled" if length == 41 else "invalid")

@@ -22,6 +22,7 @@ from annotation_pipelines.annotators.endpoint.wire import Choice, Completion, Ma
 from annotation_pipelines.annotators.privacy.redaction import Redactor
 from annotation_pipelines.annotators.prompts import Prompts
 from annotation_pipelines.annotators.spending.purse import Purse
+from annotation_pipelines.content import Content
 from annotation_pipelines.errors import AnnotatorError, DeclarationError
 from annotation_pipelines.project import Injection, Price, digest
 from annotation_pipelines.project import OpenAIAnnotator as Settings
@@ -80,6 +81,7 @@ class OpenAIAnnotator:
                 todo=f"Remove {', '.join(taken)}",
             )
         self.settings = settings
+        self._task = task
         self._name = name or f"openai:{settings.model}"
         self._price, self._redactor, self._choose = price, redactor, choose
         self._url = endpoint_url(settings)
@@ -154,15 +156,27 @@ class OpenAIAnnotator:
         rows = records.select("record_id", "content_hash", "content").iter_rows()
         requests = []
         for (record_id, content_hash, content), shown in zip(rows, self._shown(records), strict=True):
-            redacted = self._redactor.redact(content) if self._redactor else None
-            sent = redacted.text if redacted else content
-            messages = b",".join((self._system, *shown, encoded([self._prompts.record(sent)])))
-            prompt = Prompt(messages, sent, self.settings.samples, redacted)
-            requests.append(Request(self._key(messages), record_id, content_hash, prompt))
+            prompt = self._prompt(b",".join((self._system, *shown)), self._seen(content), 0)
+            requests.append(Request(self._key(prompt.messages), record_id, content_hash, prompt))
         return requests
 
     def proceed(self, turns: Sequence[Turn]) -> Request | Annotation:
-        """What follows the turns so far: a further sample, the repair of an invalid answer, or how the record ends."""
+        """What follows the turns so far: a further sample, the repair of an invalid answer, the record in another view,
+        or how it ends.
+        """
+        said: list[Annotation] = []
+        for view in range(self._task.views):
+            here = [turn for turn in turns if turn.request.body.view == view]
+            if not here:
+                return self._next_view(turns[0].request, view)
+            follows = self._proceed(here)
+            if isinstance(follows, Request) or follows.state not in ("labelled", "abstained"):
+                return follows
+            said.append(self._task.seen(follows, view))
+        return self._task.resolve(said) if self._task.views > 1 else said[0]
+
+    def _proceed(self, turns: Sequence[Turn]) -> Request | Annotation:
+        """What follows the turns of one view."""
         last = turns[-1]
         if last.status == "error":
             return Annotation("failed", problem=last.error or "no answer")
@@ -181,7 +195,7 @@ class OpenAIAnnotator:
         repairs = sum(turn.request.purpose == "repair" for turn in turns)
         if len(answers) - repairs < self.settings.samples and not repairs:
             return self._sample(turns, missing=self.settings.samples - len(answers))
-        final = majority(answers, votes_as_confidence=True) if self.settings.samples > 1 else answers[-1]
+        final = majority(answers, self._task) if self.settings.samples > 1 else answers[-1]
         if final.state == "invalid" and wrong and repairs < self.settings.repairs:
             return self._repair(turns[0].request, repairs + 1, *wrong)
         return final
@@ -231,6 +245,23 @@ class OpenAIAnnotator:
         """What is sent for a request, as the body of a batch's line."""
         return self._dialect.body(request.body)
 
+    def _prompt(self, before: bytes, content: str, view: int) -> Prompt:
+        """What is asked about a content as it is shown in a view."""
+        sent, redacted = self._redactor.redact_content(content) if self._redactor else (content, None)
+        messages = before + b"," + encoded([self._prompts.record(sent)])
+        return Prompt(messages, sent, self.settings.samples, redacted, content, view, len(before))
+
+    def _seen(self, content: str) -> str:
+        """A stored content as it is shown first."""
+        return self._task.present(Content.read(content), 0).stored
+
+    def _next_view(self, first: Request, view: int) -> Request:
+        """The record of a first request, shown in another view."""
+        shown: Prompt = first.body
+        content = self._task.present(Content.read(shown.original), view).stored
+        prompt = self._prompt(shown.messages[: shown.before], content, view)
+        return replace(first, key=self._key(prompt.messages, b"view %d" % view), body=prompt)
+
     def _key(self, messages: bytes, *more: bytes) -> str:
         """Hash of everything that could change the answer: endpoint, parameters, schema, messages, sample."""
         key = self._key_base.copy()
@@ -257,9 +288,8 @@ class OpenAIAnnotator:
         if choice.truncated:
             return Annotation("invalid", problem="truncated: the answer did not end within max_tokens")
         said = choice.content or ""
-        answer = self._prompts.read(said, prompt.content)
-        if prompt.redacted and answer.rationale:
-            answer = replace(answer, rationale=prompt.redacted.restore(answer.rationale))
+        restore = prompt.redacted.restore if prompt.redacted and prompt.redacted.mapping else None
+        answer = self._prompts.read(said, prompt.content, original=prompt.original, restore=restore)
         if self.settings.confidence_from == "logprobs" and answer.label is not None:
             found = token_probability(choice.tokens, said, self._prompts.written(answer.label))
             return replace(answer, confidence=found)
@@ -275,7 +305,8 @@ class OpenAIAnnotator:
     def _rendered(self, demonstrations: pl.DataFrame) -> list[bytes]:
         rendered = []
         for content, label in demonstrations.select("content", "label").iter_rows():
-            shown = self._redactor.redact(content).text if self._redactor else content
+            seen = self._seen(content)
+            shown = self._redactor.redact_content(seen)[0] if self._redactor else seen
             try:
                 rendered.append(encoded(self._prompts.demonstration(shown, label)))
             except ValueError as error:

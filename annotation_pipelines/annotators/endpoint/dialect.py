@@ -27,13 +27,19 @@ class Prompt:
         messages: JSON objects with commas between them.
         content: The record as it is sent, without its fence.
         n: How many answers are asked for.
-        redacted: The record with its personal data taken out, and what was taken; None where nothing is.
+        redacted: What was taken out of the record; None where nothing is.
+        original: The record as it is stored, in this view.
+        view: In which of the task's views the record is shown.
+        before: How many bytes of the messages come before the record.
     """
 
     messages: bytes
     content: str
     n: int = 1
     redacted: Redacted | None = None
+    original: str = ""
+    view: int = 0
+    before: int = 0
 
 
 class Dialect:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from annotation_pipelines.annotators.privacy.findings import Finding, Recognizer, united
 from annotation_pipelines.annotators.privacy.recognizers import RECOGNIZERS_VERSION, find
+from annotation_pipelines.content import Content
 from annotation_pipelines.project import Privacy, digest
 
 __all__ = ["RECOGNIZERS_VERSION", "Redacted", "Redactor"]
@@ -94,6 +95,10 @@ class Redacted:
 _MENTION = re.compile(r"\[([A-Z][A-Z0-9_]*_[0-9]+)\]|(?<!\w)([A-Z][A-Z0-9_]*_[0-9]+)(?!\w)")
 
 
+_BORDER = "\n\x1e\n"
+"""Between the parts of a record: no recognizer reads across it."""
+
+
 class Redactor:
     """Takes out of texts what a declaration says.
 
@@ -154,6 +159,19 @@ class Redactor:
             findings = united([*findings, *missed])
             if _characters(findings) == covered:
                 return redacted
+
+    def redact_content(self, stored: str) -> tuple[str, Redacted]:
+        """A content as it is stored, with placeholders in all its parts, and what was taken out of them.
+
+        A value has the same placeholder in all parts. Raises as `redact` does.
+        """
+        content = Content.read(stored)
+        if content.stored == content.text:
+            redacted = self.redact(stored)
+            return redacted.text, redacted
+        redacted = self.redact(_BORDER.join(part.text for part in content.parts))
+        texts = redacted.text.split(_BORDER)
+        return content.with_texts(dict(zip(content.names, texts, strict=True))).stored, redacted
 
     def _find(self, text: str, further: Sequence[Recognizer]) -> list[Finding]:
         return find(text, self._privacy.redact, phone_regions=self._privacy.phone_regions, further=further)

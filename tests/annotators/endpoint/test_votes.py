@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from annotation_pipelines.annotators.endpoint.votes import majority, token_probability
 from annotation_pipelines.tasks.base import Annotation
+from annotation_pipelines.tasks.classification import Classification, ClassificationTask
+
+TASK = ClassificationTask(Classification(labels={"x": "x", "y": "y", "z": "z"}))
 
 
 def says(label: str, confidence: float | None = None, rationale: str | None = None) -> Annotation:
@@ -24,32 +27,26 @@ INVALID = Annotation("invalid", problem="no JSON object")
 
 
 def test_most_answers_win_and_their_share_is_the_confidence() -> None:
-    made = majority([says("x"), says("y", rationale="y!"), says("y"), says("x"), says("y")], votes_as_confidence=True)
+    made = majority([says("x"), says("y", rationale="y!"), says("y"), says("x"), says("y")], TASK)
     assert (made.state, made.label, made.confidence, made.rationale) == ("labelled", "y", 0.6, "y!")
     assert made.scores == {"x": 0.4, "y": 0.6}
 
 
-def test_where_votes_are_not_the_confidence_it_is_the_mean_of_those_that_voted_so() -> None:
-    answers = [says("x", 0.9), says("x", None), says("y", 0.1), says("x", 0.5)]
-    assert majority(answers, votes_as_confidence=False).confidence == pytest.approx(0.7)
-    assert majority([says("x"), says("x")], votes_as_confidence=False).confidence is None
-
-
 def test_of_a_tie_the_surer_label_wins_then_the_first_given() -> None:
-    assert majority([says("x", 0.3), says("y", 0.4)], votes_as_confidence=True).label == "y"
-    assert majority([says("x"), says("y")], votes_as_confidence=True).label == "x"
-    assert majority([says("y", 0.5), says("x", 0.5)], votes_as_confidence=True).label == "y"
+    assert majority([says("x", 0.3), says("y", 0.4)], TASK).label == "y"
+    assert majority([says("x"), says("y")], TASK).label == "x"
+    assert majority([says("y", 0.5), says("x", 0.5)], TASK).label == "y"
 
 
 def test_invalid_answers_and_refusals_do_not_vote() -> None:
     refused = Annotation("refused", problem="no")
-    made = majority([INVALID, says("x"), refused, INVALID], votes_as_confidence=True)
+    made = majority([INVALID, says("x"), refused, INVALID], TASK)
     assert (made.label, made.confidence, made.scores) == ("x", 1.0, {"x": 1.0})
-    assert majority([refused, INVALID], votes_as_confidence=True) == refused, "without a valid one, the first"
+    assert majority([refused, INVALID], TASK) == refused, "without a valid one, the first"
 
 
 def test_to_abstain_is_an_answer() -> None:
-    made = majority([ABSTAINS, says("x", 0.9), ABSTAINS], votes_as_confidence=True)
+    made = majority([ABSTAINS, says("x", 0.9), ABSTAINS], TASK)
     assert (made.state, made.label, made.problem) == ("abstained", None, "the model abstained")
     assert (made.confidence, made.scores) == (pytest.approx(2 / 3), {"x": pytest.approx(1 / 3)})
 
@@ -65,7 +62,7 @@ ANSWERS = st.lists(
 
 @given(ANSWERS)
 def test_the_label_is_one_that_no_other_outvotes_and_scores_are_shares(answers: list[Annotation]) -> None:
-    made = majority(answers, votes_as_confidence=True)
+    made = majority(answers, TASK)
     counts = Counter(a.label for a in answers if a.state in ("labelled", "abstained"))
     if not counts:
         assert made == answers[0]
@@ -74,7 +71,7 @@ def test_the_label_is_one_that_no_other_outvotes_and_scores_are_shares(answers: 
     assert made.confidence == counts[made.label] / counts.total()
     assert made.scores is not None
     assert sum(made.scores.values()) == pytest.approx(1 - counts[None] / counts.total())
-    assert majority([made], votes_as_confidence=True).label == made.label
+    assert majority([made], TASK).label == made.label
 
 
 CONTENT = '{"label": "denies"}'

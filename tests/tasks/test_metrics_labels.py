@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_pipelines.distillation.evaluation import Metric, difference, measure
+from annotation_pipelines.tasks.metrics.bootstrap import Metric, difference
+from annotation_pipelines.tasks.metrics.labels import measure
 
 LABELS = ["a", "b", "c"]
 Pairs = list[tuple[str, str | None]]
@@ -70,7 +71,7 @@ def test_intervals_are_the_same_every_time_and_in_every_block(monkeypatch: pytes
     truth, answers = ["a", "b", "c", "a"] * 10, ["a", "b", "a", "c"] * 10
     once = measure(truth, answers, LABELS, seed=3)
     assert measure(truth, answers, LABELS, seed=3) == once
-    monkeypatch.setattr("annotation_pipelines.distillation.evaluation._CELLS", 1000)
+    monkeypatch.setattr("annotation_pipelines.tasks.metrics.bootstrap._CELLS", 1000)
     assert measure(truth, answers, LABELS, seed=3) == once
 
 
