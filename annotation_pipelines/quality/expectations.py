@@ -22,6 +22,8 @@ SELECTED_COUNT = "selected_records"
 
 SHARE_LABELLED = "share_labelled"
 LABEL_DISTRIBUTION = "label_distribution_stable"
+RATIONALES_PLAUSIBLE = 0.9
+"""The least share of rationales that nothing speaks against."""
 ROW_COUNT = "one_row_per_selected_record"
 
 COLUMNS: dict[str, str] = {
@@ -32,6 +34,8 @@ COLUMNS: dict[str, str] = {
     "outcome": "the state, or missing where a selected record has no annotation",
     "label": "the label, where labelled",
     "label_problem": "what is wrong with the label, under the task as it is declared; missing where nothing is",
+    "rationale": "the annotator's reasons, where it gives them",
+    "rationale_problem": "what speaks against the rationale; missing where nothing does",
     "confidence": "0 to 1, where the annotator gives one",
     "problem": "why there is no label",
     "reused": "whether the reply was found in the ledger",
@@ -192,6 +196,19 @@ def generated(declaration: Declaration) -> tuple[Expectation, ...]:
             column="outcome",
             value_set=["labelled"],
             mostly=quality.min_labelled,
+        ),
+        *(
+            [
+                warning(
+                    "rationale_plausible",
+                    "expect_column_values_to_be_null",
+                    "Rationales quote what the record says, argue for their own label, and are no copies.",
+                    column="rationale_problem",
+                    mostly=RATIONALES_PLAUSIBLE,
+                )
+            ]
+            if any(annotator.openai and annotator.openai.rationale for annotator in declaration.annotators)
+            else []
         ),
         warning(
             LABEL_DISTRIBUTION,

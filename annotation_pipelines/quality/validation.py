@@ -26,6 +26,7 @@ from annotation_pipelines.quality.expectations import (
     expectations_for,
 )
 from annotation_pipelines.quality.label_shift import LabelShift, label_shift
+from annotation_pipelines.quality.rationales import rationale_problems
 from annotation_pipelines.quality.suite import Outcome, run_suite
 from annotation_pipelines.quality.validity import label_problems, named_counts
 from annotation_pipelines.store.database import Store
@@ -49,6 +50,7 @@ SELECT
     labels.label,
     CASE WHEN isnan(labels.confidence) THEN NULL ELSE labels.confidence END AS confidence,
     labels.problem,
+    labels.rationale,
     labels.reused,
     labels.annotator,
     chosen.strategy,
@@ -228,7 +230,11 @@ def read_partition(
     shift = label_shift(dict(here.iter_rows()), dict(before.iter_rows()))
     return Partition(
         frame.with_columns(
-            label_problems(task, frame["label"], frame["text"]), label_shift=pl.lit(shift.beyond_chance, pl.Float64)
+            label_problems(task, frame["label"], frame["text"]),
+            rationale_problems(
+                frame["rationale"], frame["text"], frame["label"], list(task.labels) if task.exclusive else []
+            ),
+            label_shift=pl.lit(shift.beyond_chance, pl.Float64),
         ),
         int((frame["accounted_for"] != "not_selected").sum()),
         shift,

@@ -63,7 +63,7 @@ def write_quality_report(
 
 def render(data: ReportData, project: Project, *, database: Path, now: datetime, run_id: str | None = None) -> str:
     """The page as text; the same data and time give the same page."""
-    stages = sections.stage_counts(data)
+    stages = sections.stage_counts(data, student=project.task.student)
     champion = sections.champion_of(data.models)
     split, f1 = sections.f1_by_label(data.evaluation, champion)
     docs = database.parent / "data_docs" / "index.html"
@@ -94,6 +94,8 @@ def render(data: ReportData, project: Project, *, database: Path, now: datetime,
             grid=sections.check_grid(data.validations),
             f1_split=split,
             f1=f1,
+            task=project.task,
+            metrics=sections.overall_metrics(data.evaluation, champion),
             models=sections.model_rows(data),
             teacher_errors=data.teacher_errors.to_dicts(),
             student_differs=data.student_differs.to_dicts(),

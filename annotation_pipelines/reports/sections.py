@@ -64,12 +64,12 @@ class StageCount:
     finished_at: datetime | None
 
 
-def stage_counts(data: ReportData) -> list[StageCount]:
+def stage_counts(data: ReportData, *, student: bool = True) -> list[StageCount]:
     """The accounting, stage by stage, in the order of the graph. Held-out records only where there are some."""
     totals = dict(data.totals.iter_rows())
     finished = {stage: at for stage, _, at in data.stages.iter_rows()}
     stages = []
-    for stage, asset, meaning in _STAGES:
+    for stage, asset, meaning in _STAGES if student else _STAGES[:-1]:
         if stage == HELD_OUT and not totals[stage]:
             continue
         counts = data.accounting.filter(pl.col("stage") == stage).select("state", "records")
@@ -195,6 +195,32 @@ def f1_by_label(evaluation: pl.DataFrame, champion: str | None) -> tuple[str, li
         entry["teacher" if row["model_version"] == "teacher" else "student"] = row["value"]
         entry["records"] = max(entry["records"], row["records"])
     return split, sorted(table.values(), key=lambda row: (-row["records"], row["label"]))
+
+
+def overall_metrics(evaluation: pl.DataFrame, champion: str | None) -> list[Row]:
+    """Every metric over all labels: metric, split, records, and the teacher's and student's rows of model_evaluation.
+
+    Metrics keep the order in which they were measured.
+    """
+    table: dict[tuple[str, str], Row] = {}
+    for row in evaluation.filter(pl.col("label") == "").iter_rows(named=True):
+        who = {"teacher": "teacher", champion: "student"}.get(row["model_version"])
+        if who is None or row["value"] is None:
+            continue
+        key = (row["split"], row["metric"])
+        entry = table.setdefault(
+            key,
+            {
+                "metric": row["metric"].replace("_", " "),
+                "split": row["split"],
+                "records": 0,
+                "teacher": None,
+                "student": None,
+            },
+        )
+        entry[who] = row
+        entry["records"] = max(entry["records"], row["records"])
+    return list(table.values())
 
 
 def model_rows(data: ReportData) -> list[Row]:

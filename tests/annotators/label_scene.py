@@ -25,6 +25,7 @@ from annotation_pipelines.project import Budget, Classification, Price
 from annotation_pipelines.project import OpenAIAnnotator as Settings
 from annotation_pipelines.project import Panel as PanelSettings
 from annotation_pipelines.store.database import Store
+from annotation_pipelines.tasks.base import Task
 from annotation_pipelines.tasks.classification import ClassificationTask
 
 LABELS = {"agrees": "says so", "denies": "says not"}
@@ -64,12 +65,12 @@ class Scene:
     def __init__(self, home: Path, url: str) -> None:
         self.store, self.url = Store(home), url
 
-    def annotator(self, *, task: ClassificationTask | None = None, guideline: str = "", **settings: Any) -> Any:
+    def annotator(self, *, task: Task | None = None, guideline: str = "", **settings: Any) -> Any:
         """An annotator; what is no setting of its declaration goes to its constructor."""
         own = {key: settings.pop(key) for key in ("name", "redactor", "demonstrations", "choose") if key in settings}
         declared = {"model": "mock", "base_url": self.url, "concurrency": 8, "timeout": 5, "max_retries": 1}
         price = settings.pop("price", PRICE)
-        task = task or ClassificationTask(Classification(labels=LABELS))
+        task = task or TASK
         return OpenAIAnnotator(Settings(**{**declared, **settings}), task, guideline, price=price, **own)
 
     def label(
