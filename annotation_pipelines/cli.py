@@ -155,15 +155,59 @@ def predict(project: str, texts: IO[str]) -> None:
 
 @cli.command()
 @click.argument("project")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--table", type=click.Choice(EXPORTABLE), default="trusted_labels", show_default=True)
-def export(project: str, file: Path, table: str) -> None:
-    """Write a table of PROJECT to FILE: .csv, .jsonl or .parquet, texts included."""
-    from annotation_pipelines.export import export_table
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option("--table", type=click.Choice(EXPORTABLE), help="The table to write.  [default: trusted_labels]")
+@click.option("--format", "chosen", help="Write a data set: a declared export by name, or a format such as chat.")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="The data set's folder.")
+def export(project: str, file: Path | None, table: str | None, chosen: str | None, folder: Path | None) -> None:
+    """Write a table of PROJECT to FILE (.csv, .jsonl or .parquet, texts included), or a data set to a folder."""
+    if chosen is None:
+        if file is None or folder is not None:
+            raise click.UsageError("expected FILE for a table, or --format and --to for a data set")
+        from annotation_pipelines.export import export_table
 
-    _, _, store = _open(project)
-    rows = export_table(store, table, file)
-    click.echo(f"{rows:,} rows of {table} in {file}")
+        _, _, store = _open(project)
+        rows = export_table(store, table or "trusted_labels", file)
+        click.echo(f"{rows:,} rows of {table or 'trusted_labels'} in {file}")
+        return
+    if file is not None or table is not None:
+        raise click.UsageError("--format writes a data set: name its folder with --to, and neither FILE nor --table")
+    from annotation_pipelines.exports.dataset import chosen_export, export_dataset
+
+    _, loaded, store = _open(project)
+    exported = export_dataset(store, loaded, chosen_export(loaded, chosen), folder)
+    counts = ", ".join(f"{split} {number:,}" for split, number in exported.rows.items()) or "no record"
+    click.echo(f"{counts} in {exported.folder}")
+    for why, number in sorted(exported.left_out.items()):
+        click.echo(f"left out, {number:,}: {why}")
+
+
+@cli.command()
+@click.argument("project")
+@click.argument("text", required=False)
+@click.option("-k", "count", type=click.IntRange(min=0), help="How many demonstrations; default: as declared.")
+def prompt(project: str, text: str | None, count: int | None) -> None:
+    """Print what PROJECT's annotator would be asked about TEXT (default: standard input), as chat messages in JSON.
+
+    Where a record has several parts, TEXT is a JSON object with a text for each.
+    """
+    from annotation_pipelines.in_context import Library
+
+    _, loaded, store = _open(project)
+    given = sys.stdin.read() if text is None else text
+    messages = Library(loaded, store).messages(_parts(given, loaded), count)
+    click.echo(json.dumps(messages, ensure_ascii=False, indent=2))
+
+
+def _parts(given: str, project: Project) -> str | dict[str, str]:
+    """A text, or the parts of a record that a JSON object gives."""
+    if project.declaration.source.parts is None:
+        return given
+    try:
+        found = json.loads(given)
+    except ValueError:
+        return given
+    return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else given
 
 
 @cli.command()
@@ -174,7 +218,10 @@ def export(project: str, file: Path, table: str) -> None:
 @click.option("--text", "text_column", help="Column with the text.")
 @click.option("--label", "label_column", help="Column with the recorded label.")
 @click.option("--confidence", "confidence_column", help="Column with the recorded confidence.")
-@click.option("--project", help="The project that asks; needed where it uses injection: aliases.")
+@click.option("--rationale", "rationale_column", help="Column with the recorded reasons.")
+@click.option(
+    "--project", help="The project that asks; needed for tasks other than classification, and for injection: aliases."
+)
 def replay(
     file: Path,
     host: str,
@@ -183,6 +230,7 @@ def replay(
     text_column: str | None,
     label_column: str | None,
     confidence_column: str | None,
+    rationale_column: str | None,
     project: str | None,
 ) -> None:
     """Serve the recorded answers of FILE as an OpenAI-compatible endpoint, until stopped."""
@@ -190,6 +238,7 @@ def replay(
     from annotation_pipelines.tasks.registry import make_task
     from annotation_pipelines.workspace import Workspace
 
+    declaration = Workspace.find().project(project).declaration if project else None
     serve(
         file,
         host,
@@ -198,7 +247,9 @@ def replay(
         text_column=text_column,
         label_column=label_column,
         confidence_column=confidence_column,
-        task=make_task(Workspace.find().project(project).declaration.task) if project else None,
+        rationale_column=rationale_column,
+        task=make_task(declaration.task) if declaration else None,
+        source=declaration.source if declaration else None,
     )
 
 
@@ -268,7 +319,7 @@ def _lines(total: int) -> Iterator[Any]:
 def _print_status(project: Project, store: Store) -> None:
     from annotation_pipelines.status import project_status
 
-    _print_table(project.name, _status_rows(project_status(project, store)))
+    _print_table(project.name, _status_rows(project_status(project, store), project.task.student))
 
 
 def _print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -312,7 +363,7 @@ _EXPLAINED = {
 }
 
 
-def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
+def _status_rows(status: Status, has_student: bool) -> Sequence[tuple[str, str]]:
     def accuracy(value: float | None, records: int, of: str, missing: str) -> str:
         return f"not measured: {missing}" if value is None else f"{value:.3f} on {records:,} {of}"
 
@@ -326,14 +377,23 @@ def _status_rows(status: Status) -> Sequence[tuple[str, str]]:
         "held-out gold records",
         "no held-out gold to measure it on" if status.champion else "no model yet",
     )
+    teachers = [("teacher accuracy", teacher)]
+    if status.headline != "accuracy":
+        measured = accuracy(
+            status.teacher_headline, status.teacher_headline_records, "gold records", "no gold besides demonstrations"
+        )
+        teachers = [(f"teacher {status.headline.replace('_', ' ')}", measured), ("exactly as people", teacher)]
+    students = [
+        ("student accuracy", student),
+        ("predictions", f"{status.predictions:,} by {status.champion or 'no model yet'}"),
+    ]
     return [
         ("records", f"{status.records:,}"),
         ("labelled", f"{status.labelled:,} by the annotator, {status.human:,} by people"),
         *[(f"  {state}", f"{count:,}{_EXPLAINED.get(state, '')}") for state, count in status.unlabelled.items()],
         ("trusted", f"{status.trusted:,}"),
-        ("teacher accuracy", teacher),
-        ("student accuracy", student),
-        ("predictions", f"{status.predictions:,} by {status.champion or 'no model yet'}"),
+        *teachers,
+        *(students if has_student else []),
         ("cost", f"{cost} for {status.calls:,} calls"),
         ("failing expectations", f"{status.failing_expectations:,}"),
         ("database", str(status.database)),

@@ -9,6 +9,7 @@ import sys
 import types
 from collections.abc import Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -95,6 +96,40 @@ task:
   classification:
     labels: [billing, delivery, other]      # descriptions are better: the annotator reads them
 """,
+    "task: generation": """\
+task:
+  generation:
+    texts:
+      labels: {billing: invoices and refunds, delivery: parcels and couriers, outage: the service is down}
+      only: [outage]                        # the rare one
+      attributes: {length: [one sentence, a paragraph], tone: [calm, angry, resigned]}
+    per_record: 3
+    about: Messages of customers of an internet provider.
+annotators: [{openai: {model: gpt-4o-mini, temperature: 0.9, max_tokens: 2000}}]
+""",
+    "task: generation: evolve": """\
+task:
+  generation:
+    evolve: {operations: {translate: put the task into another language, deepen: ask for more depth}}
+annotators: [{openai: {model: gpt-4o-mini, max_tokens: 2000}}]
+""",
+    "task: generation: dialogue": """\
+task:
+  generation:
+    dialogue: {roles: {customer: has a problem with a parcel, agent: solves it politely}, turns: 8}
+annotators: [{openai: {model: gpt-4o-mini, max_tokens: 2000}}]
+""",
+    "synthetic": """\
+task:
+  generation:
+    texts: {labels: {outage: the service is down, other: anything else}}
+annotators: [{openai: {model: gpt-4o-mini, temperature: 0.9}, name: writer}]
+synthetic:
+  annotators: [{openai: {model: gpt-4o}, name: referee}]
+  judge: {rubric: "Would a customer write so?", min_score: 4}
+  round_trip: true
+  forbid: ['(?i)dear customer']
+""",
     "annotators": """\
 annotators: [{embedded: {}}]                # the default; `annotators: [embedded]` says the same
 """,
@@ -162,6 +197,13 @@ schedule: {cron: "30 4 * * 1-5", timezone: Europe/Berlin, enabled: true}
 """An example a section, by its heading."""
 
 _SHORT = {("schedule",): "a cron line", ("task", "classification", "labels"): "a list of labels"}
+_SHORT |= {
+    ("task", "generation", "evolve", "operations"): "a list of known ones",
+    ("task", "generation", "dialogue", "roles"): "a list of roles",
+    ("task", "generation", "texts", "labels"): "a list of labels",
+    ("synthetic", "judge"): "`true`",
+    ("synthetic", "round_trip"): "`true`",
+}
 """Keys whose value may be written shorter than its type says: validators turn it into the whole."""
 
 _EMBEDDINGS = (
@@ -277,12 +319,24 @@ def tables_reference() -> str:
 # -- the declaration ---------------------------------------------------------------------------------------------------
 
 
-def _parts(part: type[Part], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[Part]]]:
-    """Every nested part with its path, each before those inside it."""
+def _parts(
+    part: type[Part], path: tuple[str, ...], seen: set[type[Part]] | None = None
+) -> Iterator[tuple[tuple[str, ...], type[Part]]]:
+    """Every nested part with its path, each before those inside it, and only where it comes first."""
+    seen = set() if seen is None else seen
     for name, field in part.model_fields.items():
-        if nested := _nested(field.annotation):
-            yield (*path, name), nested
-            yield from _parts(nested, (*path, name))
+        nested = _nested(field.annotation)
+        if nested and nested not in seen:
+            seen.add(nested)
+            key = field.alias or name
+            yield (*path, key), nested
+            yield from _parts(nested, (*path, key), seen)
+
+
+@cache
+def _homes() -> dict[type[Part], tuple[str, ...]]:
+    """Where each part is described."""
+    return {part: path for path, part in _parts(Declaration, ())}
 
 
 def _nested(annotation: Any) -> type[Part] | None:
@@ -296,7 +350,8 @@ def _keys(part: type[Part], path: tuple[str, ...]) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in part.model_fields.items():
         meaning = field.description or _docstring(_nested(field.annotation)).partition("\n")[0]
-        cells = (f"`{name}`", _type_of(field, (*path, name)), _default(field), meaning)
+        key = field.alias or name
+        cells = (f"`{key}`", _type_of(field, (*path, key)), _default(field), meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
@@ -322,7 +377,7 @@ def _words(annotation: Any, metadata: list[Any], path: tuple[str, ...]) -> str:
     if origin is dict:
         return "mapping of " + " to ".join("anything" if i is Any else _words(i, [], path) for i in inner)
     if isinstance(annotation, type) and issubclass(annotation, Part):
-        heading = ": ".join(path)
+        heading = ": ".join(_homes().get(annotation, path))
         return f"[{heading}](#{anchor(heading)})"
     return _plain_words(annotation, metadata)
 

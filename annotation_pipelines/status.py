@@ -15,6 +15,9 @@ class Status:
     """Figures of a project; None where there is nothing to measure yet.
 
     Attributes:
+        headline: The task's main metric.
+        teacher_headline: The annotator's, on held-out gold where there is some, else on gold of the pool.
+        teacher_accuracy: The share of gold records on which the annotator says exactly what people say.
         unlabelled: How many selected records ended in each state other than labelled.
         cost_usd: What all calls ever made cost; None where a price is unknown.
     """
@@ -26,6 +29,9 @@ class Status:
     human: int
     calls: int
     cost_usd: float | None
+    headline: str
+    teacher_headline: float | None
+    teacher_headline_records: int
     teacher_accuracy: float | None
     teacher_records: int
     student_accuracy: float | None
@@ -60,6 +66,10 @@ def project_status(project: Project, store: Store) -> Status:
             "SELECT value, records, version FROM models LEFT JOIN model_evaluation ON model_version = version "
             "AND metric = 'accuracy' AND split = 'evaluation' WHERE status = 'champion'"
         ) or (None, None, None)
+        headline = one(
+            "SELECT value, records FROM model_evaluation WHERE model_version = 'teacher' AND label = '' AND metric = "
+            f"'{project.task.headline}' AND value IS NOT NULL ORDER BY split = 'evaluation' DESC LIMIT 1"
+        ) or (None, 0)
         predictions = one("SELECT count(*) FROM predictions")[0]
         failing = one("SELECT count(*) FROM validation_results WHERE NOT success")[0]
     teacher = teacher_accuracy(store, None)
@@ -71,6 +81,9 @@ def project_status(project: Project, store: Store) -> Status:
         human=int(str(human)),
         calls=int(str(calls)),
         cost_usd=float(str(cost or 0)) if priced == calls else None,
+        headline=project.task.headline,
+        teacher_headline=None if headline[0] is None else float(str(headline[0])),
+        teacher_headline_records=int(str(headline[1])),
         teacher_accuracy=teacher.value if teacher.records else None,
         teacher_records=teacher.records,
         student_accuracy=None if student[0] is None else float(str(student[0])),

@@ -14,8 +14,10 @@ from annotation_pipelines.project import Declaration, Project
 from annotation_pipelines.project import Panel as PanelSettings
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import Task
+from annotation_pipelines.tasks.choices import ChoosesAmong
 
 if TYPE_CHECKING:
+    from annotation_pipelines.annotators.candidates import Candidates
     from annotation_pipelines.annotators.endpoint.annotator import Choose
     from annotation_pipelines.distillation.embedding import Embedder
 
@@ -80,18 +82,28 @@ def _make(
         task,
         project.guideline,
         name=declared.called,
-        template=_template(project),
+        template=system_template(project),
         injection=declaration.injection,
         redactor=redactor if redactor.active else None,
         redaction=redactor.fingerprint if redactor.active else None,
         demonstrations=demonstrations,
         choose=None if demonstrations is None else _choose(project, embedder, demonstrations),
         choice=_choice(declaration),
+        candidates=_candidates(task, demonstrations, embedder),
         price=find_price(settings, endpoint_url(settings), project.folder),
     )
 
 
-def _template(project: Project) -> str | None:
+def _candidates(task: Task, demonstrations: pl.DataFrame | None, embedder: Embedder) -> Candidates | None:
+    """What chooses the labels to show with each record, where the task shows only some."""
+    from annotation_pipelines.annotators.candidates import Candidates
+
+    if not isinstance(task, ChoosesAmong) or task.candidates is None:
+        return None
+    return Candidates(task, task.candidates, demonstrations, embedder)
+
+
+def system_template(project: Project) -> str | None:
     """The user's template of the system prompt; None for the package's own."""
     text = project.declaration.prompt
     if not text.strip():

@@ -13,7 +13,11 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-_FENCED = re.compile(r"<(record(?:-[0-9]+)?)>\n(.*)\n</\1>(?:\n\nCode: [A-Z0-9]+)?", re.DOTALL)
+from annotation_pipelines.tasks.choices import CHOICES
+
+_FENCED = re.compile(
+    rf"(?:{CHOICES}:\n(?: *- [^\n]*\n)+\n)?<(record(?:-[0-9]+)?)>\n(.*)\n</\1>(?:\n\nCode: [A-Z0-9]+)?", re.DOTALL
+)
 
 _PART = re.compile(
     r"<(?P<name>[^<>\n]+?)(?P<number>-[0-9]+)?>\n(?P<text>.*?)\n</(?P=name)(?(number)(?P=number))>(?:\n|\Z)", re.DOTALL
@@ -58,7 +62,9 @@ def fence_parts(parts: Mapping[str, str], *, tag: str = "record", key: bytes = b
 
 
 def unfence(message: str) -> str | None:
-    """The content of a message that holds one fenced record, with or without a code after it; None for any other."""
+    """The content of a message that holds one fenced record, with or without labels before and a code after it; None
+    for any other.
+    """
     match = _FENCED.fullmatch(message)
     return match.group(2) if match else None
 

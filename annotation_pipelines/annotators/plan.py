@@ -92,13 +92,13 @@ def plan_calls(store: Store, panel: Panel, wanted: Wanted, *, not_ingested: int 
     table = "llm_labels" if len(panel.members) == 1 else "llm_votes"
     members = []
     for member in panel.members:
-        members.append(_member(store, member, wanted, table))
+        members.append(_member(store, member, wanted, table, panel.task.views))
         if cascade:
             wanted = panel.undecided(wanted, member)
     return Plan(not_ingested, members, at_most=cascade)
 
 
-def _member(store: Store, annotator: Annotator, wanted: Wanted, table: str) -> MemberPlan:
+def _member(store: Store, annotator: Annotator, wanted: Wanted, table: str, views: int) -> MemberPlan:
     calls = prompt_bytes = content_bytes = from_ledger = in_batches = 0
     first: Request | None = None
     seen: set[str] = set()
@@ -110,14 +110,19 @@ def _member(store: Store, annotator: Annotator, wanted: Wanted, table: str) -> M
                 request = conversation.request
                 if request is None:
                     from_ledger += 1
-                elif request.key in waiting:
+                    continue
+                # A request in each view that is still to be shown: all of about the same length.
+                left = views - request.body.view if annotator.endpoint else 1
+                if request.key in waiting:
                     in_batches += 1
+                    left -= 1
                 elif request.key not in seen:
-                    seen.add(request.key)
                     first = first or request
-                    calls += 1
-                    content_bytes += len(content.encode())
-                    prompt_bytes += len(request.body.messages) if annotator.endpoint else 0
+                if request.key not in seen:
+                    seen.add(request.key)
+                    calls += left
+                    content_bytes += left * len(content.encode())
+                    prompt_bytes += left * len(request.body.messages) if annotator.endpoint else 0
         records = len(pending)
     return MemberPlan(
         annotator.name,
@@ -150,6 +155,7 @@ def _forecast(store: Store, annotator: Annotator, calls: int, prompt_bytes: int,
         requests=calls,
         prompt_bytes=prompt_bytes,
         content_bytes=content_bytes,
+        answer_tokens=annotator.expected_tokens,
     )
 
 

@@ -34,11 +34,13 @@ def render(
     guideline: str,
     records: str,
     answer: Sequence[Mapping[str, str]],
+    heading: str | None = None,
 ) -> str:
     """The text of the system prompt.
 
     Args:
         template: A Jinja template; None for the package's own.
+        heading: Of a list that comes with each record, which the instructions name.
 
     Raises:
         DeclarationError: The template has a syntax error, names a variable that is not there, tries to leave the
@@ -63,6 +65,8 @@ def render(
         raise _refused(str(error) or type(error).__name__, _line(error)) from None
     text = text.strip()
     _check_shown(text, labels, [field["name"] for field in answer])
+    if heading and heading not in text:
+        raise _incomplete(f"does not name the list {heading!r}", "{{ instructions }}")
     return text
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from annotation_pipelines import project
@@ -18,7 +18,9 @@ from annotation_pipelines.annotators import canary, prompt_template
 from annotation_pipelines.annotators.aliases import AliasedTask
 from annotation_pipelines.annotators.fence import fence, fence_parts, unfence, well_formed
 from annotation_pipelines.content import Content
+from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.tasks.base import Annotation, Task
+from annotation_pipelines.tasks.choices import CHOICES, ChoosesAmong
 from annotation_pipelines.tasks.classification import ClassificationTask
 from annotation_pipelines.tasks.json_answer import NoAnswer, find_object
 
@@ -62,6 +64,13 @@ class Prompts:
         rationale: bool,
         injection: project.Injection,
     ) -> None:
+        self._choosing = task if isinstance(task, ChoosesAmong) and task.candidates is not None else None
+        if self._choosing and injection.aliases:
+            raise DeclarationError(
+                "expected either codes for labels or candidates, found both: codes are one list for all records",
+                where="injection: aliases",
+                todo="Set aliases: false, or leave candidates out",
+            )
         aliased = AliasedTask(task) if injection.aliases and isinstance(task, ClassificationTask) else None
         self._task: Task = aliased or task
         self._confidence, self._canary = confidence, injection.canary
@@ -71,10 +80,11 @@ class Prompts:
         text = prompt_template.render(
             template,
             instructions=self._task.instructions(),
-            labels=aliased.shown_as if aliased else task.labels,
+            labels=aliased.shown_as if aliased else {} if self._choosing else task.labels,
             guideline=aliased.in_codes(guideline) if aliased else guideline,
             records=f"{_RECORDS}\n\n{canary.WORDS}" if injection.canary else _RECORDS,
-            answer=[{"name": n, "description": f["description"]} for n, f in self._schema["properties"].items()],
+            answer=[{"name": n, "description": f.get("description") or n.replace("_", " ")} for n, f in self._schema["properties"].items()],
+            heading=CHOICES if self._choosing else None,
         )
         self._system: Message = {"role": "system", "content": well_formed(text)}
         # Drawn from the system prompt, which the author of a record does not have before them.
@@ -95,8 +105,13 @@ class Prompts:
         """Everything that changes what is said about a record; JSON-like."""
         return {"prompt": PROMPT_VERSION, "system": self._system, "schema": self._schema, "canary": self._canary}
 
-    def record(self, content: str) -> Message:
-        """The message that holds one record, fenced; with its code after the fence."""
+    def record(self, content: str, labels: Sequence[str] | None = None) -> Message:
+        """The message that holds one record, fenced; with its code after the fence.
+
+        Args:
+            labels: Those to choose from, which stand before the fence; None where the system prompt has them all, and
+                for demonstrations.
+        """
         parts = Content.read(content)
         if len(parts.parts) == 1:
             message = fence(parts.text, key=self._key)
@@ -104,6 +119,8 @@ class Prompts:
             message = fence_parts({part.name: part.text for part in parts.parts}, key=self._key)
         if self._canary:
             message = canary.with_code(message, self._code(content))
+        if self._choosing and labels is not None:
+            message = f"{well_formed(self._choosing.choices(labels))}\n\n{message}"
         return {"role": "user", "content": message}
 
     def demonstration(self, content: str, label: str) -> list[Message]:

@@ -63,6 +63,7 @@ class Evaluation:
         metrics: Rows of model_evaluation without the time, of the student, an earlier champion, and the teacher.
         against_teacher: The student's accuracy less the teacher's, on the gold that both labelled.
         against_champion: The candidate's accuracy less the earlier champion's.
+        headline: The task's main metric.
     """
 
     version: str | None
@@ -73,6 +74,11 @@ class Evaluation:
     metrics: pl.DataFrame
     against_teacher: Difference | None
     against_champion: Difference | None
+    headline: str = "accuracy"
+
+    @property
+    def _main(self) -> list[str]:
+        return list(dict.fromkeys([self.headline, "macro_f1"]))
 
     @property
     def student_holds(self) -> bool:
@@ -108,11 +114,9 @@ class Evaluation:
             "decision": self.decision,
             "records": self.records,
             "left_out": self.left_out,
-            "student_accuracy": self.value(self.version, "accuracy"),
-            "student_macro_f1": self.value(self.version, "macro_f1"),
-            "teacher_accuracy": self.value(TEACHER, "accuracy"),
-            "teacher_macro_f1": self.value(TEACHER, "macro_f1"),
-            "teacher_accuracy_on_stream": self.value(TEACHER, "accuracy", MONITOR),
+            **{f"student_{name}": self.value(self.version, name) for name in self._main},
+            **{f"teacher_{name}": self.value(TEACHER, name) for name in self._main},
+            f"teacher_{self.headline}_on_stream": self.value(TEACHER, self.headline, MONITOR),
             "verdict": self.verdict,
         }
 
@@ -173,6 +177,7 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
         metrics=pl.DataFrame(metrics, schema=_METRICS, orient="row"),
         against_teacher=_against_teacher(answers[student.version], teacher, seed) if student else None,
         against_champion=against_champion,
+        headline=task.headline,
     )
     _keep(store, evaluation, [*answers, TEACHER], run_id)
     return evaluation

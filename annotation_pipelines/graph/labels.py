@@ -47,6 +47,7 @@ def llm_labels(builder: StageBuilder) -> dg.AssetsDefinition:
                 **numbers(facts, "prompt_tokens", "cached_tokens", "completion_tokens"),
                 "records_per_second": round(counts.called / counts.seconds, 1) if counts.called else 0,
                 "recovered_from_journal": counts.recovered,
+                **_candidate_recall(stage, panel),
                 **_pictures(stage),
             },
             [
@@ -127,6 +128,23 @@ def _problems(stage: Stage) -> dict[str, int]:
         [stage.partition_key],
     )
     return dict(rows.iter_rows())
+
+
+def _candidate_recall(stage: Stage, panel: Panel) -> Metadata:
+    """Where records are shown with some of the labels only: the share of gold labels that were among them."""
+    from annotation_pipelines.annotators.candidates import recall
+    from annotation_pipelines.annotators.endpoint.annotator import OpenAIAnnotator
+
+    gold = stage.store.query(
+        "SELECT record_id, content_hash, content, gold FROM llm_labels l JOIN records USING (record_id, content_hash) "
+        "WHERE l.partition_key = ? AND l.annotator = ? AND gold IS NOT NULL ORDER BY record_id",
+        [stage.partition_key, panel.name],
+    )
+    for member in panel.members:
+        if isinstance(member, OpenAIAnnotator) and (shown := member.labels_shown(gold)):
+            share = recall(stage.project.task, gold["gold"].to_list(), shown)
+            return {} if share is None else {"candidate_recall": round(share, 4)}
+    return {}
 
 
 def _pictures(stage: Stage) -> Metadata:

@@ -14,7 +14,7 @@ import dagster as dg
 from filelock import FileLock
 
 from annotation_pipelines.errors import AnnotationPipelinesError, WorkspaceError
-from annotation_pipelines.graph.project import PARTITIONED, project_definitions
+from annotation_pipelines.graph.project import partitioned_stages, project_definitions
 from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.schema import UNPARTITIONED
@@ -100,7 +100,7 @@ def run_partitions(
     summary = RunSummary()
     for number, key in enumerate(partitions):
         # human_labels is the same for all partitions: the first run gathers it.
-        stages = [dg.AssetKey([project.name, stage]) for stage in PARTITIONED] if number else None
+        stages = [dg.AssetKey([project.name, stage]) for stage in partitioned_stages(project)] if number else None
         result = _execute(job, instance, project, None if key == UNPARTITIONED else key, stages)
         if result.success:
             summary.done.append(key)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from annotation_pipelines.graph import batches, labels, models, records, refresh
+from annotation_pipelines.graph import batches, exports, labels, models, records, refresh, synthetic
 from annotation_pipelines.graph.partitions import partitions_definition
 from annotation_pipelines.graph.stage import StageBuilder
 from annotation_pipelines.project import Project
@@ -25,10 +25,19 @@ PARTITIONED = (
 )
 
 
+def partitioned_stages(project: Project) -> tuple[str, ...]:
+    """The stages that run partition by partition, in order."""
+    if project.task.kind != "generation":
+        return PARTITIONED
+    # What was generated is checked: nothing else of it is trusted.
+    return (*(stage for stage in PARTITIONED if stage != "trusted_labels"), "synthetic_records")
+
+
 def project_definitions(project: Project, workspace: Workspace) -> dg.Definitions:
     """Everything Dagster knows of one project."""
     partitions_def = partitions_definition(project.declaration.partitions)
     builder = StageBuilder(project, workspace, partitions_def)
+    stages = partitioned_stages(project)
     assets = [
         records.raw_records(builder),
         records.embeddings(builder),
@@ -36,10 +45,12 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
         records.selected_records(builder),
         labels.llm_labels(builder),
         labels.validation_results(builder),
-        labels.trusted_labels(builder),
         models.model_evaluation(builder),
         models.quality_report(builder),
+        *exports.exports(builder),
     ]
+    publish = synthetic.synthetic_records if "synthetic_records" in stages else labels.trusted_labels
+    assets.append(publish(builder))
     below = ["model_evaluation", "quality_report"]
     if project.task.student:
         assets += [models.distilled_model(builder), models.predictions(builder)]
@@ -47,14 +58,14 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
     backfill = _job(
         builder,
         "backfill",
-        ("human_labels", *PARTITIONED),
+        ("human_labels", *stages),
         "Ingest, embed, select, label, validate and publish one partition. Launch a backfill from here to do many.",
         partitions_def,
     )
     retrain = _job(
         builder,
         "retrain",
-        ("human_labels", *below),
+        ("human_labels", *below, *exports.export_stages(builder)),
         "Train, evaluate, predict and report, over all partitions."
         if project.task.student
         else "Evaluate and report, over all partitions.",
@@ -73,14 +84,14 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
     sensor = refresh.refresh_sensor(
         builder,
         label_job=f"{project.name}_backfill",
-        label_stages=PARTITIONED,
+        label_stages=stages,
         retrain_job=f"{project.name}_retrain",
         jobs=[backfill, retrain],
     )
     batch_sensor = batches.batches_sensor(
         builder,
         label_job=f"{project.name}_backfill",
-        label_stages=PARTITIONED,
+        label_stages=stages,
         retrain_job=f"{project.name}_retrain",
         jobs=[backfill, retrain],
     )

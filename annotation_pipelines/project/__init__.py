@@ -35,6 +35,7 @@ from annotation_pipelines.project.stages import (
     Schedule,
     Selection,
 )
+from annotation_pipelines.project.synthetic import Judge, RoundTrip, Synthetic
 from annotation_pipelines.tasks.classification import Classification
 from annotation_pipelines.tasks.registry import Task
 from annotation_pipelines.tasks.settings import ABSTAIN
@@ -56,6 +57,7 @@ __all__ = [
     "EmbeddedAnnotator",
     "Evaluation",
     "Injection",
+    "Judge",
     "Limits",
     "Locations",
     "NonEmpty",
@@ -68,10 +70,12 @@ __all__ = [
     "Project",
     "Quality",
     "RecordColumns",
+    "RoundTrip",
     "Schedule",
     "Selection",
     "Source",
     "SqlQuery",
+    "Synthetic",
     "Task",
     "Text",
     "digest",

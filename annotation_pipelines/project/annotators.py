@@ -15,7 +15,9 @@ class EmbeddedAnnotator(Part):
     A record is compared with the description of each label and with its nearest demonstrations.
     """
 
-    neighbours: int = Field(default=15, ge=1, description="How many of the nearest demonstrations vote.")
+    neighbours: int = Field(
+        default=15, ge=1, description="How many of the nearest demonstrations vote; on sets of labels all of them do."
+    )
     demonstration_weight: float = Field(
         default=0.5,
         ge=0,
@@ -83,7 +85,7 @@ class OpenAIAnnotator(Part):
         default=None,
         ge=1,
         description="The most tokens of an answer; one that is cut off there is invalid. Default: 256, with "
-        "`rationale` 1024.",
+        "`rationale` 1024; more for tasks with long answers.",
     )
     seed: int | None = Field(default=None, description="Sent with the request, where given.")
     rationale: StrictBool = Field(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from annotation_pipelines.declaration_parts import NonEmpty, Part, Text
 from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project.annotators import Annotator, EmbeddedAnnotator, Panel, bare_annotator
+from annotation_pipelines.project.exports import Export, bare_format, refuse_unfit_exports
 from annotation_pipelines.project.safeguards import Budget, Injection, Privacy
 from annotation_pipelines.project.source import Partitions, Source
 from annotation_pipelines.project.stages import (
@@ -24,8 +25,10 @@ from annotation_pipelines.project.stages import (
     Selection,
     bare_cron,
 )
+from annotation_pipelines.project.synthetic import Synthetic
 from annotation_pipelines.tasks import base
 from annotation_pipelines.tasks.base import Invalid
+from annotation_pipelines.tasks.choices import ChoosesAmong
 from annotation_pipelines.tasks.registry import Task, make_task
 
 COMPONENT_TYPE = "annotation_pipelines.AnnotationProject"
@@ -67,8 +70,18 @@ class Declaration(Part):
     )
     selection: Selection = Selection()
     quality: Quality = Quality()
+    synthetic: Synthetic | None = Field(
+        default=None,
+        description="How what was generated is checked, in projects with task: generation. Default: rules and "
+        "near-duplicates, no judge and no round trip.",
+    )
     evaluation: Evaluation | None = None
     distillation: Distillation = Distillation()
+    exports: list[Annotated[Export, BeforeValidator(bare_format, json_schema_input_type=Export | str)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Data sets to make of the trusted labels, each an asset of its own: formats, or such parts.",
+    )
     schedule: Annotated[Schedule | None, BeforeValidator(bare_cron, json_schema_input_type=Schedule | str | None)] = (
         None
     )
@@ -85,6 +98,8 @@ class Declaration(Part):
         if self.evaluation and not self.source.gold:
             raise ValueError("evaluation needs source: gold: the column with the label that people gave")
         self._fit_task()
+        refuse_unfit_exports(self)
+        self._fit_synthetic()
         names = [annotator.called for annotator in self.annotators]
         if len(set(names)) < len(names):
             raise ValueError(f"annotators: two are called the same ({', '.join(names)}): give each a name")
@@ -105,6 +120,11 @@ class Declaration(Part):
             raise ValueError(f"task: {task.kind}: {problem}") from None
         if self.injection.aliases and task.kind != "classification":
             raise ValueError(f"injection: aliases serves task: classification only, found {task.kind}")
+        if self.injection.aliases and isinstance(task, ChoosesAmong) and task.candidates is not None:
+            raise ValueError(
+                "injection: aliases cannot be used with candidates: the codes are one list for all records. Set "
+                "aliases: false, or leave candidates out"
+            )
         for annotator in self.annotators:
             if annotator.embedded and not task.embedded:
                 raise ValueError(
@@ -112,6 +132,19 @@ class Declaration(Part):
                 )
             if annotator.openai and annotator.openai.confidence == "logprobs" and task.kind != "classification":
                 raise ValueError(f"confidence: logprobs serves task: classification only, found {task.kind}")
+
+    def _fit_synthetic(self) -> None:
+        """Refuse checks that cannot be made."""
+        if self.synthetic is None:
+            return
+        generation = self.task.generation
+        if generation is None:
+            raise ValueError(f"synthetic: serves task: generation only, found {self.task.kind}")
+        if self.synthetic.round_trip and generation.mode != "texts":
+            raise ValueError(
+                f"synthetic: round_trip: labels texts that a label was wanted for, found mode {generation.mode}"
+            )
+        self.synthetic.check_names(self.annotators)
 
     @property
     def share(self) -> float | None:

@@ -13,9 +13,7 @@ from annotation_pipelines.declaration_parts import NonEmpty, Part, Text, number_
 if TYPE_CHECKING:
     from annotation_pipelines.project.declaration import Declaration
 
-ExportFormat = Literal[
-    "chat", "preference", "reward", "rationales", "conll", "spacy", "parquet", "label_studio"
-]
+ExportFormat = Literal["chat", "preference", "reward", "rationales", "conll", "spacy", "parquet", "label_studio"]
 
 _ALL = (
     "classification",
@@ -102,8 +100,10 @@ class Export(Part):
         description="conll: what a token is. words: letters and digits together, any other sign alone, and in scripts "
         "without blanks between words each character; blanks: what stands between blanks; characters: each alone.",
     )
-    language: NonEmpty = Field(
-        default="xx", description="spacy: the language whose tokenizer the .spacy files are made with; xx: any."
+    language: NonEmpty | None = Field(
+        default=None,
+        description="spacy: the language whose tokenizer cuts the .spacy files, such as de; entities that do not fit "
+        "its tokens stay out of these. Default: words as with conll, which hold nearly all entities.",
     )
 
     @field_validator("name")
@@ -124,6 +124,11 @@ class Export(Part):
     def called(self) -> str:
         """Its name: the one declared, else its format's."""
         return self.name or self.format
+
+
+def bare_format(value: object) -> object:
+    """A format that stands alone, as in `exports: [chat]`."""
+    return {"format": value} if isinstance(value, str) else value
 
 
 def refuse_unfit_exports(declaration: Declaration) -> None:

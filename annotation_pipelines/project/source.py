@@ -64,6 +64,11 @@ class RecordColumns(Part):
         description="The column with the label that people gave, if any; what has a structure as JSON, or as lists and "
         "structs.",
     )
+    synthetic: Text | None = Field(
+        default=None,
+        description="The column that says whether a model wrote the record (true or false, empty for no). Such a "
+        "record is marked for ever, and never serves evaluation, whatever people say of it.",
+    )
     attributes: list[NonEmpty] | None = Field(
         default=None, description="Further columns to keep with the record. Default: all others."
     )

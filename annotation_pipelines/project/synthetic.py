@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -16,14 +17,18 @@ RUBRIC = (
     "dialogue that people could have; a text that has the label and the attributes that were wanted. Wrong, empty, "
     "contradictory or mechanical records get the lowest score."
 )
+"""What the judge rates by where the declaration has no rubric."""
+
 LOWEST, HIGHEST = 1, 5
 
 
 class Judge(Part):
     """A language model that rates each synthetic record from 1 to 5 by a rubric."""
 
-    rubric: NonEmpty = Field(
-        default=RUBRIC, description="What is rated, in words: a Markdown file beside defs.yaml, or the text itself."
+    rubric: NonEmpty | None = Field(
+        default=None,
+        description="What is rated, in words: a Markdown file beside defs.yaml, or the text itself. Default: how good "
+        "an example to learn from it is.",
     )
     min_score: Annotated[float, BeforeValidator(number_only)] = Field(
         default=3, ge=LOWEST, le=HIGHEST, description="Synthetic records with a lower score are dropped."
@@ -88,6 +93,33 @@ class Synthetic(Part):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
         return patterns
+
+    def check_names(self, generating: Sequence[Annotator]) -> None:
+        """Whether every annotator that is named is there, and can do what it is named for.
+
+        Args:
+            generating: The annotators of the project.
+
+        Raises:
+            ValueError: One is not, or cannot.
+        """
+        names = [annotator.called for annotator in [*generating, *self.annotators]]
+        if len(set(names)) < len(names):
+            raise ValueError(f"synthetic: annotators: two are called the same ({', '.join(names)}): give each a name")
+        known = {annotator.called: annotator for annotator in [*self.annotators, *generating]}
+        for part, settings in (("judge", self.judge), ("round_trip", self.round_trip)):
+            if settings is None:
+                continue
+            name = settings.annotator or next(iter(known))
+            if name not in known:
+                raise ValueError(
+                    f"synthetic: {part}: annotator: expected the name of one ({', '.join(names)}), found {name}"
+                )
+            if part == "judge" and known[name].embedded:
+                raise ValueError(
+                    f"synthetic: judge: annotator: the embedded annotator ({name}) cannot read a rubric: name an "
+                    "openai annotator"
+                )
 
     @model_validator(mode="after")
     def _live(self) -> Synthetic:

@@ -84,6 +84,9 @@ FROM live r LEFT JOIN trusted_labels t USING (record_id) LEFT JOIN selected_reco
      LEFT JOIN human_labels h ON h.record_id = r.record_id
 GROUP BY ALL
 UNION ALL
+SELECT 'synthetic_records', CASE WHEN state = 'dropped' THEN reason ELSE state END, count(*)
+FROM synthetic_records GROUP BY ALL
+UNION ALL
 SELECT 'predictions',
        CASE WHEN p.record_id IS NULL THEN 'not predicted yet'
             WHEN p.content_hash <> r.content_hash THEN 'changed since'
@@ -102,6 +105,7 @@ UNION ALL SELECT 'llm_labels', (
     AND EXISTS (FROM live r WHERE r.record_id = s.record_id AND r.content_hash = s.content_hash))
 UNION ALL SELECT '{HELD_OUT}', (SELECT count(*) FROM human_labels WHERE role = 'evaluation')
 UNION ALL SELECT 'trusted_labels', (SELECT count(*) FROM live)
+UNION ALL SELECT 'synthetic_records', (SELECT count(*) FROM synthetic_records)
 UNION ALL SELECT 'predictions', (SELECT count(*) FROM live)
 """
 
@@ -114,10 +118,11 @@ FROM llm_calls
 """
 
 _COST = f"""
-SELECT coalesce(t.partition_key, r.partition_key, '{HELD_OUT}') AS partition_key, count(*) AS calls,
+SELECT coalesce(t.partition_key, r.partition_key, y.partition_key, '{HELD_OUT}') AS partition_key, count(*) AS calls,
        CASE WHEN count(*) FILTER (c.cost_usd IS NULL AND c.status <> 'error') = 0
             THEN coalesce(sum(c.cost_usd), 0) END AS cost_usd
 FROM llm_calls c LEFT JOIN teacher t USING (record_id) LEFT JOIN records r USING (record_id)
+     LEFT JOIN synthetic_records y ON y.synthetic_id = c.record_id
 GROUP BY ALL ORDER BY partition_key
 """
 

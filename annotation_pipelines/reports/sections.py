@@ -23,6 +23,7 @@ _STAGES = (
     ("llm_labels", "llm_labels", "selected records: how the annotator answered"),
     (HELD_OUT, "model_evaluation", "gold kept for evaluation: how the annotator answered"),
     ("trusted_labels", "trusted_labels", "live records: whose label a student may learn from"),
+    ("synthetic_records", "synthetic_records", "what was generated: what was kept, and why the rest was dropped"),
     ("predictions", "predictions", "live records: which the champion has read"),
 )
 _TONES = {
@@ -31,6 +32,7 @@ _TONES = {
     "labelled": "strong",
     "silver": "strong",
     "predicted": "strong",
+    "kept": "strong",
     "evaluation": "strong",
     "gold": "second",
     "demonstration": "second",
@@ -65,12 +67,16 @@ class StageCount:
 
 
 def stage_counts(data: ReportData, *, student: bool = True) -> list[StageCount]:
-    """The accounting, stage by stage, in the order of the graph. Held-out records only where there are some."""
+    """The accounting, stage by stage, in the order of the graph. Held-out and synthetic records only where there are
+    some; synthetic records come in the place of trusted labels.
+    """
     totals = dict(data.totals.iter_rows())
     finished = {stage: at for stage, _, at in data.stages.iter_rows()}
     stages = []
     for stage, asset, meaning in _STAGES if student else _STAGES[:-1]:
-        if stage == HELD_OUT and not totals[stage]:
+        if stage in (HELD_OUT, "synthetic_records") and not totals[stage]:
+            continue
+        if stage == "trusted_labels" and totals["synthetic_records"]:
             continue
         counts = data.accounting.filter(pl.col("stage") == stage).select("state", "records")
         tones = list(dict.fromkeys(_TONES.values()))
@@ -197,10 +203,10 @@ def f1_by_label(evaluation: pl.DataFrame, champion: str | None) -> tuple[str, li
     return split, sorted(table.values(), key=lambda row: (-row["records"], row["label"]))
 
 
-def overall_metrics(evaluation: pl.DataFrame, champion: str | None) -> list[Row]:
+def overall_metrics(evaluation: pl.DataFrame, champion: str | None, headline: str) -> list[Row]:
     """Every metric over all labels: metric, split, records, and the teacher's and student's rows of model_evaluation.
 
-    Metrics keep the order in which they were measured.
+    Held-out gold comes first, and of its metrics the headline.
     """
     table: dict[tuple[str, str], Row] = {}
     for row in evaluation.filter(pl.col("label") == "").iter_rows(named=True):
@@ -220,7 +226,7 @@ def overall_metrics(evaluation: pl.DataFrame, champion: str | None) -> list[Row]
         )
         entry[who] = row
         entry["records"] = max(entry["records"], row["records"])
-    return list(table.values())
+    return [table[key] for key in sorted(table, key=lambda key: (key[0], key[1] != headline, key[1]))]
 
 
 def model_rows(data: ReportData) -> list[Row]:

@@ -68,7 +68,7 @@ def required_columns(source: RecordColumns) -> list[str]:
     """The columns that the declaration names, each once."""
     templates = (Template.parse(text) for text in source.templates.values())
     used = [column for template in templates for column in template.columns]
-    named = [source.id, *used, source.time, source.gold, *(source.attributes or [])]
+    named = [source.id, *used, source.time, source.gold, source.synthetic, *(source.attributes or [])]
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -109,6 +109,27 @@ def as_text(name: str, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.Object):
         return pl.lit(None, pl.String)
     return column.cast(pl.String, strict=False)
+
+
+_FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+
+
+def as_flags(frame: pl.DataFrame, name: str) -> pl.Series:
+    """A column of yes or no as booleans, whatever its type; null is no.
+
+    Raises:
+        SourceError: A value is neither.
+    """
+    given = frame.select(as_text(name, frame.schema[name]).fill_null("").str.strip_chars().str.to_lowercase())
+    words = given.to_series()
+    strange = words.filter(~words.is_in(list(_FLAGS)))
+    if len(strange):
+        raise SourceError(
+            f"expected true or false in the column {name!r}, found {strange[0][:40]!r}",
+            where="source.synthetic",
+            todo="Write true where a model wrote the record, and false or nothing elsewhere",
+        )
+    return words.replace_strict(_FLAGS, return_dtype=pl.Boolean)
 
 
 def as_json(frame: pl.DataFrame, columns: Iterable[str]) -> pl.Series:

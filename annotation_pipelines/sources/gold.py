@@ -7,6 +7,8 @@
 - training: what people labelled later, in the file `human_labels`; of records in the roles above it only corrects the
   label.
 - monitor: the remaining gold of the source.
+
+A record that a model wrote is never in evaluation and never a monitor: its gold serves training, if anything.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class HumanLabelCounts:
         superseded: Lines of that file that a later one for the same record replaces.
         held_out_in_source: Held-out records whose id the source has too; they stay held out.
         held_out_duplicates: Held-out records with the text of a source record, but for case and blanks.
-        held_out_rejected: Rows of the held-out files that are no gold: rejected, or without a known label.
+        held_out_rejected: Rows of the held-out files that are no gold: rejected, without a known label, or synthetic.
+        synthetic: Gold on records of the source that a model wrote: it measures nothing.
     """
 
     roles: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 0))
@@ -58,6 +61,7 @@ class HumanLabelCounts:
     held_out_in_source: int = 0
     held_out_duplicates: int = 0
     held_out_rejected: int = 0
+    synthetic: int = 0
 
     def facts(self) -> dict[str, int]:
         """The counts, flat: name to number."""
@@ -68,6 +72,7 @@ class HumanLabelCounts:
             "held_out_in_source": self.held_out_in_source,
             "held_out_duplicates": self.held_out_duplicates,
             "held_out_rejected": self.held_out_rejected,
+            "synthetic": self.synthetic,
         }
 
 
@@ -99,7 +104,11 @@ def gather_human_labels(store: Store, project: Project, run_id: str | None = Non
     with store.transaction() as con:
         demonstrations = declaration.demonstrations
         members = _members(con, demonstrations.seed) if demonstrations else set[str]()
-        table = assign_roles(source, held_out, people, declaration.share, demonstrations, members)
+        synthetic = _synthetic(con, source, held_out)
+        real = held_out.filter(~pl.col("record_id").is_in(list(synthetic)))
+        held_out_rejected += len(held_out) - len(real)
+        held_out = real
+        table = assign_roles(source, held_out, people, declaration.share, demonstrations, members, synthetic)
         store.replace(con, "human_labels", table)
         known = source["record_id"].append(held_out["record_id"])
         roles = dict(table["role"].value_counts().iter_rows())
@@ -110,6 +119,7 @@ def gather_human_labels(store: Store, project: Project, run_id: str | None = Non
             held_out_in_source=len(held_out.join(source, on="record_id", how="semi")),
             held_out_duplicates=count_same_text(held_out, source),
             held_out_rejected=held_out_rejected,
+            synthetic=int(table["record_id"].is_in(list(synthetic)).sum()),
         )
         seed = demonstrations.seed if demonstrations else None
         store.record_stage(con, STAGE, UNPARTITIONED, {**counts.facts(), _SEED_FACT: seed}, run_id)
@@ -123,6 +133,7 @@ def assign_roles(
     share: float | None = None,
     demonstrations: Demonstrations | None = None,
     members: Collection[str] = (),
+    synthetic: Collection[str] = (),
 ) -> pl.DataFrame:
     """Give every gold record its role.
 
@@ -133,6 +144,7 @@ def assign_roles(
         share: The share of the source's gold to hold out.
         demonstrations: The pool that is wanted.
         members: The ids in the pool now.
+        synthetic: The ids of records that a model wrote; none of them is in the held-out files.
 
     Returns:
         The table `human_labels`, sorted by record_id.
@@ -144,6 +156,7 @@ def assign_roles(
     )
     gold = source.filter(pl.col("gold").is_not_null())["record_id"].to_list()
     evaluation = {id for id in gold if share is not None and unit_hash("evaluation", id) < share}
+    evaluation -= set(synthetic)
     pool = draw_pool([id for id in gold if id not in evaluation], demonstrations, members) if demonstrations else set()
     by_file, corrected = pl.col("label").is_not_null(), pl.col("origin") != "held_out"
     return (
@@ -154,7 +167,7 @@ def assign_roles(
             .then(pl.lit("evaluation"))
             .when(pl.col("record_id").is_in(list(pool)))
             .then(pl.lit("demonstration"))
-            .when(by_file)
+            .when(by_file | pl.col("record_id").is_in(list(synthetic)))
             .then(pl.lit("training"))
             .otherwise(pl.lit("monitor")),
             # Held-out records are in no partition: their origin tells so, whoever labelled them.
@@ -203,9 +216,20 @@ def _read_held_out(project: Project, calendar: Calendar) -> tuple[pl.DataFrame, 
     content = {"parts": source.parts} if source.parts is not None else {"text": source.text}
     columns = RecordColumns.model_validate({"id": source.id, "gold": source.gold, "attributes": [], **content})
     rows = read_files(project, kind, locations, columns)
+    if source.synthetic in rows.columns:  # files by people alone need not say so
+        columns = columns.model_copy(update={"synthetic": source.synthetic})
     records = to_records(rows, columns, project.task, calendar).records
     gold = records.filter(pl.col("gold").is_not_null())
     return gold, len(rows) - len(gold)
+
+
+def _synthetic(con: duckdb.DuckDBPyConnection, *frames: pl.DataFrame) -> set[str]:
+    """The ids of records that a model wrote: as the sources say now, or said once."""
+    marked = {id for (id,) in con.execute("SELECT record_id FROM records WHERE synthetic").fetchall()}
+    for frame in frames:
+        if "synthetic" in frame.columns:
+            marked |= set(frame.filter(pl.col("synthetic"))["record_id"])
+    return marked
 
 
 def _members(con: duckdb.DuckDBPyConnection, seed: int) -> set[str]:

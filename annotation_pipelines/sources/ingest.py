@@ -30,14 +30,15 @@ SELECT i.record_id, i.partition_key, r.partition_key AS stored_in, r.deleted_at 
     WHEN r.deleted_at IS NOT NULL THEN 'restored'
     WHEN r.content_hash <> i.content_hash THEN 'changed'
     WHEN r.attributes::VARCHAR IS DISTINCT FROM i.attributes OR r.gold IS DISTINCT FROM i.gold
-        OR r.event_time IS DISTINCT FROM i.event_time THEN 'updated'
+        OR r.event_time IS DISTINCT FROM i.event_time OR (i.synthetic AND r.synthetic IS NOT TRUE) THEN 'updated'
     ELSE 'unchanged' END AS state
 FROM incoming i LEFT JOIN records r USING (record_id)
 """
 _WRITE = """
 INSERT INTO records (record_id, content_hash, content, attributes, event_time, partition_key, gold, first_seen,
-    updated_at, deleted_at)
-SELECT record_id, content_hash, content, attributes, event_time, partition_key, gold, $now, $now, NULL FROM incoming
+    updated_at, deleted_at, synthetic)
+SELECT record_id, content_hash, content, attributes, event_time, partition_key, gold, $now, $now, NULL, synthetic
+FROM incoming
 ON CONFLICT (record_id) DO UPDATE SET
     content_hash = excluded.content_hash, content = excluded.content, attributes = excluded.attributes,
     event_time = excluded.event_time, partition_key = excluded.partition_key, gold = excluded.gold,
@@ -45,8 +46,9 @@ ON CONFLICT (record_id) DO UPDATE SET
         AND attributes::VARCHAR IS NOT DISTINCT FROM excluded.attributes::VARCHAR
         AND gold IS NOT DISTINCT FROM excluded.gold AND event_time IS NOT DISTINCT FROM excluded.event_time
         THEN updated_at ELSE excluded.updated_at END,
-    deleted_at = NULL
+    deleted_at = NULL, synthetic = synthetic OR excluded.synthetic
 """
+# Once synthetic, for ever: a source that says otherwise later does not take the mark away.
 _DELETE = """
 UPDATE records SET deleted_at = $now
 WHERE partition_key = $partition AND deleted_at IS NULL AND record_id NOT IN (SELECT record_id FROM incoming)

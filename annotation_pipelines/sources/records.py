@@ -17,7 +17,7 @@ import polars as pl
 from annotation_pipelines.content import SOLE, Content
 from annotation_pipelines.partitions import UTC_TIME, Calendar
 from annotation_pipelines.project import RecordColumns
-from annotation_pipelines.sources.columns import Template, as_json, as_text, require_columns, without_nul
+from annotation_pipelines.sources.columns import Template, as_flags, as_json, as_text, require_columns, without_nul
 from annotation_pipelines.sources.times import event_times
 from annotation_pipelines.tasks.base import Invalid, Task
 
@@ -40,6 +40,7 @@ RECORD_SCHEMA = pl.Schema(
         "event_time": UTC_TIME,
         "partition_key": pl.String(),
         "gold": pl.String(),
+        "synthetic": pl.Boolean(),
     }
 )
 REJECTED_SCHEMA = pl.Schema(
@@ -162,8 +163,8 @@ def content_hashes(contents: pl.Series) -> pl.Series:
 
 
 def _read(rows: pl.DataFrame, source: RecordColumns, calendar: Calendar) -> pl.DataFrame:
-    """position, record_id, content, empty_part, attributes, event_time, partition_key, gold of every row; null where
-    missing.
+    """position, record_id, content, empty_part, attributes, event_time, partition_key, gold, synthetic of every row;
+    null where missing.
     """
     schema = rows.schema
     templates = {name: Template.parse(text) for name, text in source.templates.items()}
@@ -173,7 +174,9 @@ def _read(rows: pl.DataFrame, source: RecordColumns, calendar: Calendar) -> pl.D
         times = pl.repeat(None, len(rows), dtype=UTC_TIME, eager=True)
     else:
         times = event_times(rows[source.time], calendar.timezone, source.time_format)
-    used = {source.id, source.time, source.gold}.union(*(template.columns for template in templates.values()))
+    synthetic = as_flags(rows, source.synthetic) if source.synthetic else pl.lit(None, pl.Boolean)
+    named = {source.id, source.time, source.gold, source.synthetic}
+    used = named.union(*(template.columns for template in templates.values()))
     others = source.attributes if source.attributes is not None else [c for c in rows.columns if c not in used]
     return rows.select(
         position=pl.int_range(pl.len(), dtype=pl.Int64),
@@ -183,6 +186,7 @@ def _read(rows: pl.DataFrame, source: RecordColumns, calendar: Calendar) -> pl.D
         event_time=times,
         partition_key=calendar.key_of(times),
         gold=pl.when(gold != "").then(gold),
+        synthetic=synthetic,
     )
 
 

@@ -13,7 +13,7 @@ import duckdb
 
 from annotation_pipelines.errors import StoreTooNew
 
-MIGRATIONS: tuple[str, ...] = ("001_first_tables", "002_annotation_engine")
+MIGRATIONS: tuple[str, ...] = ("001_first_tables", "002_annotation_engine", "003_all_kinds_of_tasks")
 
 
 def current_version(con: duckdb.DuckDBPyConnection) -> int:

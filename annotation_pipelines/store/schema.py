@@ -64,6 +64,7 @@ RECORDS = Table(
         _required("first_seen", "TIMESTAMPTZ", "when it was first ingested"),
         _required("updated_at", "TIMESTAMPTZ", "when its content or attributes last changed"),
         Column("deleted_at", "TIMESTAMPTZ", "when the source no longer had it; null while it has"),
+        Column("synthetic", "BOOLEAN", "whether a model wrote it; such a record never serves evaluation; null for no"),
     ),
     ("record_id",),
 )
@@ -205,6 +206,44 @@ BATCH_REQUESTS = Table(
         _required("purpose", "VARCHAR", "as in llm_calls"),
     ),
     ("batch_id", "request_key"),
+)
+SYNTHETIC_RECORDS = Table(
+    "synthetic_records",
+    "what was generated from seeds: every entry of every answer, kept or dropped",
+    (
+        _required("synthetic_id", "VARCHAR", "hash of the seed's id and what was generated from it"),
+        _required("seed_record_id", "VARCHAR", "the record that it was generated from"),
+        _required("content_hash", "VARCHAR", "hash of its content"),
+        _PARTITION,
+        _required("content", "VARCHAR", "what was generated, as the content of a record; '' where it is not whole"),
+        _required("value", "JSON", "what was generated, field by field; or only `problem`, where a field is missing"),
+        Column("label", "VARCHAR", "the label that it was asked for, in the mode texts"),
+        _required("state", "VARCHAR", "kept, dropped, or waiting (for the judge, or the round trip)"),
+        Column(
+            "reason",
+            "VARCHAR",
+            "the first check that it did not pass: schema, empty, turns, too_short, too_long, refusal, boilerplate, "
+            "placeholder, echo, forbidden, near_duplicate, pool_duplicate, judge, not_judged, round_trip; of a waiting "
+            "one the check that it waits for: judge, round_trip",
+        ),
+        Column("problem", "VARCHAR", "the reason in words"),
+        Column("judge_score", "DOUBLE", "the judge's score, where it was judged"),
+        Column("round_trip_label", "VARCHAR", "the label that an annotator gave it blind"),
+        Column("near_duplicate_of", "VARCHAR", "the synthetic record, or the record, that says nearly the same"),
+        Column("similarity", "DOUBLE", "how similar the two are, 0 to 1"),
+        _required("synthetic", "BOOLEAN", "always true: it carries the mark into whatever the row is copied to"),
+        _required("annotator", "VARCHAR", "who generated it"),
+        _required("generated_at", "TIMESTAMPTZ", "when the answer that holds it was read"),
+        _required("checked_at", "TIMESTAMPTZ", "when a check last changed the row"),
+        _RUN,
+    ),
+    ("synthetic_id",),
+)
+SYNTHETIC_ANNOTATIONS = Table(
+    "synthetic_annotations",
+    "what the judge, and the blind annotator of the round trip, say of synthetic records; record_id is a synthetic_id",
+    _ANNOTATION,
+    ("record_id", "annotator"),
 )
 VALIDATION_RESULTS = Table(
     "validation_results",
@@ -351,6 +390,8 @@ TABLES: dict[str, Table] = {
         LLM_VOTES,
         LLM_BATCHES,
         BATCH_REQUESTS,
+        SYNTHETIC_RECORDS,
+        SYNTHETIC_ANNOTATIONS,
         VALIDATION_RESULTS,
         HUMAN_LABELS,
         TRUSTED_LABELS,

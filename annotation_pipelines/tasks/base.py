@@ -88,6 +88,8 @@ class Task(ABC):
     """Whether what a value means depends on the record, as that of spans does."""
     noun: ClassVar[str] = "answer"
     """What its value is called towards an annotator."""
+    answer_tokens: int | None = None
+    """About how many tokens an answer takes, where that is many more than a label; None for a few."""
     views: int = 1
     """In how many ways a record is shown, one after the other, before its annotation is known."""
 

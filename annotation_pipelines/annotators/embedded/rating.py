@@ -5,7 +5,7 @@ nearest demonstrations, weighted by similarity (Nadaraya 1964 and Watson 1964, o
 mean of the described values, weighted by the similarity of the text to their descriptions. Similarities are taken
 relative to the mean demonstration, as in `similarity`.
 
-The constants were set on the headlines of Snow et al. 2008 with 50 demonstrations, by Spearman's correlation over
+The sharpness was set on the headlines of Snow et al. 2008 with 50 demonstrations, by Spearman's correlation over
 several draws of them.
 """
 
@@ -21,6 +21,7 @@ from annotation_pipelines import project
 from annotation_pipelines.annotators.embedded.similarity import (
     LABEL_BIAS_REMOVED,
     PRIOR_DEMONSTRATIONS,
+    TEMPERATURE,
     Array,
     Vectors,
     description_vectors,
@@ -38,9 +39,6 @@ METHOD = 1
 
 SHARPNESS = 6.0
 """A demonstration that is nearer by 0.1 counts 1.8 times as much."""
-
-TEMPERATURE = 0.15
-"""Of the softmax over cosines to the descriptions."""
 
 
 class RatingAnswerer:

@@ -8,6 +8,7 @@ import polars as pl
 
 from annotation_pipelines import project
 from annotation_pipelines.annotators.embedded.classification import ClassificationAnswerer
+from annotation_pipelines.annotators.embedded.entities import EntitiesAnswerer
 from annotation_pipelines.annotators.embedded.multilabel import MultilabelAnswerer
 from annotation_pipelines.annotators.embedded.rating import RatingAnswerer
 from annotation_pipelines.annotators.embedded.relations import RelationsAnswerer
@@ -44,6 +45,7 @@ class Answerer(Protocol):
 ANSWERERS: dict[str, type[Answerer]] = {
     "classification": ClassificationAnswerer,
     "multilabel": MultilabelAnswerer,
+    "entities": EntitiesAnswerer,
     "rating": RatingAnswerer,
     "relations": RelationsAnswerer,
 }

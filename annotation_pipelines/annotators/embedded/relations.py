@@ -61,11 +61,18 @@ class RelationsAnswerer:
             self._inner = _Found(settings, task, demonstrations, embedder)
         else:
             raise TypeError(f"expected a task of relations, found {task.kind}")
-        self._version = {"method": METHOD, "pairs": mention_pairs.VERSION, "labels": list(task.labels.items())}
+        self._version = {
+            "method": METHOD,
+            "pairs": mention_pairs.VERSION,
+            "labels": list(task.labels.items()),
+            "part": task.part,
+            "directed": task.directed,
+            "entity_types": list(task.entity_types or ()) if isinstance(task, FoundRelationsTask) else None,
+        }
 
     @property
     def version(self) -> object:
-        """Method, and the labels with their descriptions."""
+        """Method, and what the task asks: the labels with their descriptions, and of which text."""
         return self._version
 
     def answers(self, records: pl.DataFrame) -> list[dict[str, Any]]:
@@ -162,7 +169,11 @@ class _Given:
 
 
 class _Found:
-    """Relations among mentions whose words a demonstration has: what no demonstration mentions is not found."""
+    """Relations among mentions whose words a demonstration has: what no demonstration mentions is not found.
+
+    Where texts share their mentions, as reports on the same companies do, this serves. Where nearly every mention is a
+    new word, next to nothing is found: on SemEval-2010 Task 8 without its marks F1 is 0.01 with 300 demonstrations.
+    """
 
     def __init__(
         self,
@@ -178,8 +189,15 @@ class _Found:
         self._rows: list[int] = []
         self._types: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._where: defaultdict[str, set[int]] = defaultdict(set)
-        for row, (content, label) in enumerate(demonstrations.select("content", "label").iter_rows()):
-            self._learn(row, task.text(Content.read(content)), task.relations(label) or [])
+        shown = [
+            (task.text(Content.read(content)), task.relations(label) or [])
+            for content, label in demonstrations.select("content", "label").iter_rows()
+        ]
+        for row, (_, relations) in enumerate(shown):
+            self._meet(row, relations)
+        itself = np.eye(len(shown), dtype=np.bool_)
+        for row, (text, relations) in enumerate(shown):
+            self._learn(row, text, relations, self._mentions(text, itself[row]))
 
     def answers(self, records: pl.DataFrame) -> list[dict[str, Any]]:
         """relations and confidence of every record."""
@@ -213,19 +231,30 @@ class _Found:
             for relations, each in zip(found, sure, strict=True)
         ]
 
-    def _learn(self, row: int, text: str, relations: list[dict[str, Any]]) -> None:
-        mentions: set[tuple[int, int]] = set()
-        said: defaultdict[tuple[tuple[int, int], tuple[int, int]], set[_Class]] = defaultdict(set)
+    def _meet(self, row: int, relations: list[dict[str, Any]]) -> None:
+        """Learn the mentions of a demonstration."""
         for relation in relations:
-            head, tail = ((relation[role]["start"], relation[role]["end"]) for role in ROLES)
-            mentions |= {head, tail}
-            said[min(head, tail), max(head, tail)].add((relation["type"], head < tail))
             for role in ROLES:
                 surface = relation[role]["text"].casefold()
                 self._where[surface].add(row)
                 self._types[surface][relation[role].get("type", "")] += 1
-        for one, other in combinations(sorted(mentions)[:_MOST_MENTIONS], 2):
-            for kind in said.get((one, other)) or {None}:
+
+    def _learn(self, row: int, text: str, relations: list[dict[str, Any]], others: list[_Mention]) -> None:
+        """Learn the pairs of a demonstration: those that it relates, and those it could relate and does not."""
+        said: defaultdict[tuple[tuple[int, int], tuple[int, int]], set[tuple[str, bool]]] = defaultdict(set)
+        for relation in relations:
+            head, tail = ((relation[role]["start"], relation[role]["end"]) for role in ROLES)
+            said[min(head, tail), max(head, tail)].add((relation["type"], head < tail))
+        mentions = {span for pair in said for span in pair}
+        mentions |= {
+            (other.start, other.end)
+            for other, _ in others
+            if not any(other.start < end and start < other.end for start, end in mentions)
+        }
+        nearby = set(combinations(sorted(mentions)[:_MOST_MENTIONS], 2))
+        for one, other in sorted(nearby | said.keys()):
+            kinds: list[_Class] = [*sorted(said.get((one, other), ()))] or [None]
+            for kind in kinds:
                 self._pairs.append(MentionPair.of(text, one, other))
                 self._said.append(kind)
                 self._rows.append(row)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from annotation_pipelines.annotators.base import Ask, Keep, Request, Turn
+from annotation_pipelines.annotators.candidates import Candidates
 from annotation_pipelines.annotators.endpoint import wire
 from annotation_pipelines.annotators.endpoint.chat import Chat
 from annotation_pipelines.annotators.endpoint.dialect import Dialect, Prompt
@@ -51,6 +52,8 @@ class OpenAIAnnotator:
         choose: For a frame of n records the rows of their demonstrations, an int array (n, k), the last next to the
             record, -1 where there are too few.
         choice: JSON-like; changes whenever `choose` would choose others.
+        candidates: Chooses the labels to show with each record, where the task shows only some; None where it shows
+            all.
         price: What a million tokens cost; None where that is unknown.
 
     Raises:
@@ -72,6 +75,7 @@ class OpenAIAnnotator:
         demonstrations: pl.DataFrame | None = None,
         choose: Choose | None = None,
         choice: object = None,
+        candidates: Candidates | None = None,
         price: Price | None = None,
     ) -> None:
         if taken := sorted(set(settings.extra_body) & set(_OWN_FIELDS)):
@@ -80,6 +84,9 @@ class OpenAIAnnotator:
                 where="annotators: openai: extra_body",
                 todo=f"Remove {', '.join(taken)}",
             )
+        if settings.max_tokens is None and task.answer_tokens is not None:
+            # Four times as many as are expected: what is cut off was paid for and is of no use.
+            settings = settings.model_copy(update={"max_tokens": settings.answer_tokens + 4 * task.answer_tokens})
         self.settings = settings
         self._task = task
         self._name = name or f"openai:{settings.model}"
@@ -96,9 +103,12 @@ class OpenAIAnnotator:
         self._dialect = Dialect(settings, self._url, self._prompts.schema)
         self._chat = Chat(settings, self._url, self._dialect, price)
         self._system = encoded([self._prompts.system])
+        self._candidates = candidates
         self._demonstrations: list[bytes] = []
+        self._named: list[list[str]] = []
         if demonstrations is not None and choose:
             self._demonstrations = self._rendered(demonstrations)
+            self._named = [task.named(label) for label in demonstrations["label"]]
         # The request as it is asked for first: a server that refuses that form is sent a simpler one under the same
         # key, so one that learns JSON schemas later is not asked again about what it has answered.
         asked = {
@@ -118,6 +128,7 @@ class OpenAIAnnotator:
                 "redaction": redaction,
                 "confidence": settings.confidence_from,
                 "repairs": settings.repairs,
+                **({"candidates": candidates.version} if candidates else {}),
             }
         )
 
@@ -155,10 +166,22 @@ class OpenAIAnnotator:
         """The first request about every row of a frame with record_id, content_hash and content, in its order."""
         rows = records.select("record_id", "content_hash", "content").iter_rows()
         requests = []
-        for (record_id, content_hash, content), shown in zip(rows, self._shown(records), strict=True):
-            prompt = self._prompt(b",".join((self._system, *shown)), self._seen(content), 0)
+        shown = self._shown(records)
+        choices: Sequence[Sequence[str] | None] = self._choices(records, shown) or [None] * len(records)
+        for (record_id, content_hash, content), places, labels in zip(rows, shown, choices, strict=True):
+            before = b",".join((self._system, *(self._demonstrations[place] for place in places)))
+            prompt = self._prompt(before, self._seen(content), 0, labels)
             requests.append(Request(self._key(prompt.messages), record_id, content_hash, prompt))
         return requests
+
+    def labels_shown(self, records: pl.DataFrame) -> list[list[str]] | None:
+        """The labels to choose from with every row of a frame as for `requests`; None where they are the same for all.
+
+        Raises:
+            DeclarationError: The encoder cannot be loaded.
+            StoreError: The vectors cannot be kept.
+        """
+        return self._choices(records, self._shown(records)) if self._candidates else None
 
     def proceed(self, turns: Sequence[Turn]) -> Request | Annotation:
         """What follows the turns so far: a further sample, the repair of an invalid answer, the record in another view,
@@ -232,6 +255,11 @@ class OpenAIAnnotator:
             )
         return key
 
+    @property
+    def expected_tokens(self) -> int | None:
+        """About how many tokens an answer takes, where the task says that it takes many."""
+        return self._task.answer_tokens
+
     def recall(self) -> bool:
         """Take up what was found out about this server before; whether there was anything."""
         return self._dialect.recall()
@@ -245,10 +273,10 @@ class OpenAIAnnotator:
         """What is sent for a request, as the body of a batch's line."""
         return self._dialect.body(request.body)
 
-    def _prompt(self, before: bytes, content: str, view: int) -> Prompt:
-        """What is asked about a content as it is shown in a view."""
+    def _prompt(self, before: bytes, content: str, view: int, labels: Sequence[str] | None = None) -> Prompt:
+        """What is asked about a content as it is shown in a view, with the labels to choose from where not all are."""
         sent, redacted = self._redactor.redact_content(content) if self._redactor else (content, None)
-        messages = before + b"," + encoded([self._prompts.record(sent)])
+        messages = before + b"," + encoded([self._prompts.record(sent, labels)])
         return Prompt(messages, sent, self.settings.samples, redacted, content, view, len(before))
 
     def _seen(self, content: str) -> str:
@@ -295,12 +323,19 @@ class OpenAIAnnotator:
             return replace(answer, confidence=found)
         return answer
 
-    def _shown(self, records: pl.DataFrame) -> Sequence[Sequence[bytes]]:
-        """For every record the demonstrations to show."""
+    def _shown(self, records: pl.DataFrame) -> Sequence[Sequence[int]]:
+        """For every record the places of the demonstrations to show."""
         if not self._demonstrations or self._choose is None or records.is_empty():
             return [()] * len(records)
         rows: list[list[int]] = np.asarray(self._choose(records)).tolist()
-        return [[self._demonstrations[index] for index in row if index >= 0] for row in rows]
+        return [[place for place in row if place >= 0] for row in rows]
+
+    def _choices(self, records: pl.DataFrame, shown: Sequence[Sequence[int]]) -> list[list[str]] | None:
+        """For every record the labels to choose from, those of its demonstrations among them."""
+        if not self._candidates:
+            return None
+        needed = [{name for place in places for name in self._named[place]} for places in shown]
+        return self._candidates.choose(records, needed)
 
     def _rendered(self, demonstrations: pl.DataFrame) -> list[bytes]:
         rendered = []

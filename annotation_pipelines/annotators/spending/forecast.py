@@ -115,6 +115,7 @@ def forecast(
     requests: int,
     prompt_bytes: int,
     content_bytes: int,
+    answer_tokens: int | None = None,
 ) -> Forecast:
     """What the first requests about some records will take, with what follows them.
 
@@ -123,6 +124,7 @@ def forecast(
         requests: How many.
         prompt_bytes: Of the messages of all of them.
         content_bytes: Of the records in them.
+        answer_tokens: What an answer takes without reasons, as long as no reply says so; default: a label's few.
     """
     words = []
     ratio = ASSUMED_TOKENS_PER_BYTE
@@ -138,7 +140,7 @@ def forecast(
         answer = known.completion_tokens / known.replies
         words.append(f"{answer:.0f} tokens an answer, as in {_replies(known.replies)}")
     else:
-        answer = float(min(settings.answer_tokens, _assumed_answer(settings)) * settings.samples)
+        answer = float(min(settings.answer_tokens, _assumed_answer(settings, answer_tokens)) * settings.samples)
         words.append(f"assumed: {answer:.0f} tokens an answer")
     following = known.replies / known.asks if known.asks else 1.0
     if following > 1:
@@ -174,8 +176,9 @@ def total(forecasts: list[Forecast]) -> Forecast:
     )
 
 
-def _assumed_answer(settings: OpenAIAnnotator) -> int:
-    return ASSUMED_RATIONALE_TOKENS if settings.rationale else ASSUMED_ANSWER_TOKENS
+def _assumed_answer(settings: OpenAIAnnotator, answer_tokens: int | None) -> int:
+    assumed = ASSUMED_RATIONALE_TOKENS if settings.rationale else ASSUMED_ANSWER_TOKENS
+    return assumed + (answer_tokens or 0)
 
 
 def _replies(count: int) -> str:
