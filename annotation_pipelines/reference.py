@@ -190,6 +190,15 @@ evaluation: {csv: held_out.csv, teacher: false}
     "distillation": """\
 distillation: {encoder: sentence-transformers/all-mpnet-base-v2, min_labels: 200}
 """,
+    "exports": """\
+exports:
+  - parquet
+  - format: chat
+    name: tuning
+    split: {train: 0.9, test: 0.1}
+    min_confidence: 0.8
+    licence: cc-by-4.0
+""",
     "schedule": """\
 schedule: {cron: "30 4 * * 1-5", timezone: Europe/Berlin, enabled: true}
 """,

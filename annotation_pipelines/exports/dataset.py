@@ -24,7 +24,6 @@ from annotation_pipelines.exports.splits import assign, leaks
 from annotation_pipelines.project import Project
 from annotation_pipelines.project.exports import SERVES, SPLITS, Export, unfit
 from annotation_pipelines.store.database import Store
-from annotation_pipelines.tasks.base import Task
 
 INDEX = "records.parquet"
 _PAIR_MARKS = re.compile(r"</?e[12]>")
@@ -101,7 +100,7 @@ def export_dataset(
     if problem := unfit(export, project.declaration):
         raise DeclarationError(problem, where=project.name)
     found, left_out = annotated_records(store, project, min_confidence=export.min_confidence)
-    readings = comparable(project.task, found)
+    readings = comparable(project, found)
     placed = assign(found, readings, export.split, seed=export.seed)
     left_out.update(placed["left_out"].drop_nulls().to_list())
 
@@ -143,13 +142,14 @@ def export_dataset(
     return exported
 
 
-def comparable(task: Task, rows: pl.DataFrame) -> list[list[str]]:
-    """The texts by which records are compared: what they say, and of responses to something what that is."""
+def comparable(project: Project, rows: pl.DataFrame) -> list[list[str]]:
+    """The texts by which records are compared: what they say; of answers to something also what that is."""
     texts = rows["text"].to_list()
-    if task.kind == "relations":
+    if project.task.kind == "relations":
         return [[_PAIR_MARKS.sub("", text) for text in texts]]
-    if responses := responses_of(task):
-        return [texts, [prompt_of(Content.read(content), responses) for content in rows["content"]]]
+    if project.task.kind in ("preference", "critique"):
+        contents = [Content.read(content) for content in rows["content"]]
+        return [texts, [prompt_of(content, responses_of(project, content)) for content in contents]]
     return [texts]
 
 

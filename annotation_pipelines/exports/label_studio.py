@@ -179,7 +179,8 @@ class LabelStudio(Format):
 
     @property
     def _is_tree(self) -> bool:
-        return any("/" in name for name in self.task.labels)
+        classification = self.project.declaration.task.classification
+        return classification is not None and classification.hierarchy
 
     def _rating_control(self, task: RatingTask) -> str:
         """choices where the scale has names, stars where it is 1 to a few, else a number."""

@@ -27,6 +27,7 @@ _TYPES: dict[str, pl.DataType] = {
     "float": pl.Float64(),
     "list of string": pl.List(pl.String),
     "list of {start, end, text, type}": _SPANS,
+    "list of {role, content}": pl.List(pl.Struct({"role": pl.String, "content": pl.String})),
 }
 
 
@@ -47,7 +48,7 @@ class Parquet(Format):
             Column("text", "string", "the record as one text"),
             *(Column(self._column(part), "string", f"the part {part} of the record") for part in self._parts),
             Column("label", "string", "the label in its canonical form"),
-            *self._value_column,
+            *self._value_columns,
             Column("origin", "string", "gold (people), silver (the annotator), synthetic (a model wrote the record)"),
             Column("weight", "float", "how much it counts in training, 0 to 1"),
             Column("confidence", "float", "the annotator's confidence, 0 to 1, where it gave one"),
@@ -64,7 +65,7 @@ class Parquet(Format):
             "text": row.text,
             **{self._column(part): row.content[part] if part in names else None for part in self._parts},
             "label": row.label,
-            **{column.name: self._value(row) for column in self._value_column},
+            **self._values(row),
         }
         rest = ("origin", "weight", "confidence", "annotator", "rationale", "partition_key")
         return [entry | {name: getattr(row, name) for name in rest}]
@@ -91,7 +92,7 @@ class Parquet(Format):
         return f"part_{part}" if part in _TAKEN else part
 
     @property
-    def _value_column(self) -> list[Column]:
+    def _value_columns(self) -> list[Column]:
         """The label as a value, where it has a structure that a table can hold."""
         match self.task.kind:
             case "multilabel":
@@ -100,18 +101,38 @@ class Parquet(Format):
                 return [Column("rating", "float", "the rating as a number; of names the place on the scale, from 0")]
             case "entities":
                 return [Column("entities", "list of {start, end, text, type}", "the entities: offsets in code points")]
+            case "generation":
+                return self._generated_columns
         return []
 
-    def _value(self, row: Row) -> Any:
-        if isinstance(self.task, RatingTask):
-            return self.task.position(row.label)
-        if self.task.kind == "multilabel":
-            return json.loads(row.label)
-        text = self.task.text(row.content)  # type: ignore[attr-defined]
-        return [
-            {"start": span.start, "end": span.end, "text": span.of(text), "type": span.type}
-            for span in labelled_spans(row.label)
-        ]
+    @property
+    def _generated_columns(self) -> list[Column]:
+        declared = self.project.declaration.task.generation
+        if declared is None or declared.texts is not None:
+            return [Column("wanted_label", "string", "the label that the text was asked for")]
+        if declared.dialogue is not None:
+            return [Column("turns", "list of {role, content}", "the turns, in order")]
+        said = {"instruction": "what is to be done", "input": "with what; may be empty", "output": "the answer"}
+        return [Column(name, "string", meaning) for name, meaning in said.items()]
+
+    def _values(self, row: Row) -> dict[str, Any]:
+        task = self.task
+        if task.kind == "generation":
+            (entry,) = json.loads(row.label)["generated"]
+            return {c.name: entry["label" if c.name == "wanted_label" else c.name] for c in self._generated_columns}
+        if isinstance(task, RatingTask):
+            return {"rating": task.position(row.label)}
+        if task.kind == "multilabel":
+            return {"labels": json.loads(row.label)}
+        if task.kind != "entities":
+            return {}
+        text = task.text(row.content)  # type: ignore[attr-defined]
+        return {
+            "entities": [
+                {"start": span.start, "end": span.end, "text": span.of(text), "type": span.type}
+                for span in labelled_spans(row.label)
+            ]
+        }
 
 
 _TAKEN = frozenset(

@@ -40,7 +40,7 @@ class Preference(Format):
             raise LeftOut(ALIKE)
         if not chosen.strip():
             raise LeftOut(EMPTY)
-        prompt = prompt_of(row.content, responses_of(self.task))
+        prompt = prompt_of(row.content, responses_of(self.project, row.content))
         if not prompt:
             self.notes["pairs with an empty prompt"] += 1
         return [
@@ -52,7 +52,7 @@ class Preference(Format):
         ]
 
     def _pair(self, row: Row) -> tuple[str, str]:
-        parts = responses_of(self.task)
+        parts = responses_of(self.project, row.content)
         if not isinstance(self.task, PreferenceTask):
             return json.loads(row.label)["revision"], row.content[parts[0]]
         won = Counter(self.task.by_criterion(row.label).values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annotation_pipelines.content import Content, ContentPart
-from annotation_pipelines.tasks.base import Task
+from annotation_pipelines.project import Project
 
 
 def prompt_of(content: Content, responses: Iterable[str]) -> str:
@@ -14,12 +14,15 @@ def prompt_of(content: Content, responses: Iterable[str]) -> str:
     return _text(part for part in content.parts if part.name not in taken)
 
 
-def responses_of(task: Task) -> tuple[str, ...]:
-    """The names of the parts that are responses to the others; none where the task does not tell parts apart."""
-    if task.kind == "preference":
-        return (task.first, task.second)  # type: ignore[attr-defined]
-    if task.kind == "critique":
-        return (task.response,)  # type: ignore[attr-defined]
+def responses_of(project: Project, content: Content) -> tuple[str, ...]:
+    """The names of the parts of a record that answer the others; none where the task does not tell them apart."""
+    task = project.declaration.task
+    if task.preference is not None:
+        return (task.preference.first, task.preference.second)
+    if task.critique is not None:
+        return ((task.critique.of or content.names)[-1],)
+    if task.rating is not None:
+        return (content.names[-1],)
     return ()
 
 

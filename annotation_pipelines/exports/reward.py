@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 
-from annotation_pipelines.exports.formats import Column, Entry, Format, LeftOut
+from annotation_pipelines.exports.formats import Column, Entry, Format
 from annotation_pipelines.exports.responses import prompt_of, responses_of
 from annotation_pipelines.exports.rows import Row
 from annotation_pipelines.tasks.preference import FIRST, SECOND, TIE, PreferenceTask
 from annotation_pipelines.tasks.rating import RatingTask
-
-NO_SCORE = "the critique gives no score"
 
 _GAIN = {FIRST: 1.0, TIE: 0.5, SECOND: 0.0}
 
@@ -27,7 +25,7 @@ class Reward(Format):
     def columns(self) -> list[Column]:
         """prompt, response, score."""
         task = self.task
-        meaning = "the score of the critique"
+        meaning = "the critique's score of the response as it stands"
         if isinstance(task, RatingTask):
             low, high = task.ends
             named = f": the place on the scale {', '.join(task.anchors)}, from 0" if task.anchors and low == 0 else ""
@@ -48,17 +46,11 @@ class Reward(Format):
         if isinstance(task, PreferenceTask):
             gains = [_GAIN[answer] for answer in task.by_criterion(row.label).values()]
             first = sum(gains) / len(gains)
-            prompt = prompt_of(content, responses_of(task))
+            prompt = prompt_of(content, responses_of(self.project, content))
             return [
                 {"prompt": prompt, "response": content[task.first], "score": first},
                 {"prompt": prompt, "response": content[task.second], "score": 1 - first},
             ]
-        if isinstance(task, RatingTask):
-            response = content.names[-1]
-            score = task.position(row.label)
-        else:
-            response = responses_of(task)[0]
-            score = json.loads(row.label).get("score")
-            if score is None:
-                raise LeftOut(NO_SCORE)
+        (response,) = responses_of(self.project, content)
+        score = task.position(row.label) if isinstance(task, RatingTask) else json.loads(row.label)["score"]
         return [{"prompt": prompt_of(content, [response]), "response": content[response], "score": float(score)}]

@@ -151,6 +151,11 @@ def unfit(export: Export, declaration: Declaration) -> str | None:
     if kind not in SERVES[export.format]:
         possible = ", ".join(name for name, kinds in SERVES.items() if kind in kinds)
         return f"format: {export.format} serves task: {', '.join(SERVES[export.format])}, found {kind}: use {possible}"
+    critique = declaration.task.critique
+    if export.format == "preference" and critique is not None and not critique.revise:
+        return "format: preference needs revisions to choose over the responses: set critique: revise: true"
+    if export.format == "reward" and critique is not None and critique.score is None:
+        return "format: reward needs scores: set critique: score, such as {from: 1, to: 10}"
     if export.format == "rationales" and not any(a.openai and a.openai.rationale for a in declaration.annotators):
         return "format: rationales needs an annotator that gives its reasons: set rationale: true on one"
     return None

@@ -294,8 +294,8 @@ def _distinct(texts: Sequence[str]) -> tuple[list[str], Ints]:
 
 def _components(edges: Ints, nodes: int) -> Ints:
     """The connected component of each node."""
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
     graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(nodes, nodes))
     found: Ints = connected_components(graph, directed=False)[1].astype(np.int64)

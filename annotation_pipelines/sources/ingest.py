@@ -74,6 +74,7 @@ class IngestCounts:
         restored: That had been deleted.
         unchanged: Not written.
         deleted: Which the source no longer has here; with on_delete: keep always 0.
+        same_content: Records with the content of another one of the partition: an annotator is asked about it once.
         rejected: Rows of this partition that did not become records, and unknown labels, by reason.
         unplaced: Rows without a partition, by reason.
         elsewhere: Rows of other partitions.
@@ -89,6 +90,7 @@ class IngestCounts:
     restored: int = 0
     unchanged: int = 0
     deleted: int = 0
+    same_content: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     unplaced: dict[str, int] = field(default_factory=dict)
     elsewhere: int = 0
@@ -142,6 +144,7 @@ def ingest(
             rows=len(here.records) + len(here.dropped),
             records=len(here.records),
             deleted=deleted,
+            same_content=len(here.records) - here.records["content_hash"].n_unique(),
             rejected=_counted(here.rejected["reason"]),
             unplaced=_counted(unplaced["reason"]),
             elsewhere=elsewhere,

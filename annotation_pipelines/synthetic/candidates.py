@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -120,8 +121,14 @@ def pool_texts(store: Store) -> list[tuple[str, str]]:
     return [(id, part.text) for id, content in rows.iter_rows() for part in Content.read(content).parts if part.text]
 
 
-def kept_elsewhere(con: duckdb.DuckDBPyConnection, partition_key: str) -> list[tuple[str, str]]:
-    """The synthetic records of other partitions that were not dropped: (synthetic_id, text to compare)."""
+def kept_elsewhere(
+    con: duckdb.DuckDBPyConnection, partition_key: str, without: Collection[str]
+) -> list[tuple[str, str]]:
+    """The synthetic records of other partitions that were not dropped: (synthetic_id, text to compare).
+
+    Args:
+        without: The ids of those that are not wanted.
+    """
     rows = Store.frame(
         con,
         "SELECT synthetic_id, content, value FROM synthetic_records WHERE partition_key <> ? AND state <> 'dropped' "
@@ -131,4 +138,5 @@ def kept_elsewhere(con: duckdb.DuckDBPyConnection, partition_key: str) -> list[t
     return [
         (id, json.loads(value).get("instruction", Content.read(content).text))
         for id, content, value in rows.iter_rows()
+        if id not in without
     ]

@@ -36,8 +36,8 @@ def repeats_of_pool(
     twins = [None if pair is None else Twin(*pair) for pair in found]
     if rouge_l is None:
         return twins
-    spoken = [words_of(text) for text in pool]
-    return [twin or _by_rouge(words_of(text), spoken, rouge_l) for text, twin in zip(texts, twins, strict=True)]
+    spoken = [_Spoken.of(text) for text in pool]
+    return [twin or _by_rouge(_Spoken.of(text), spoken, rouge_l) for text, twin in zip(texts, twins, strict=True)]
 
 
 def repeats_among(texts: Sequence[str], *, threshold: float, rouge_l: float | None = None) -> list[Twin | None]:
@@ -50,17 +50,30 @@ def repeats_among(texts: Sequence[str], *, threshold: float, rouge_l: float | No
     if rouge_l is None:
         return twins
     staying: list[int] = []
-    spoken: list[list[str]] = []
+    spoken: list[_Spoken] = []
     for index, twin in enumerate(twins):
         if twin is not None:
             continue
-        words = words_of(texts[index])
+        words = _Spoken.of(texts[index])
         if same := _by_rouge(words, spoken, rouge_l):
             twins[index] = Twin(staying[same.index], same.similarity)
             continue
         staying.append(index)
         spoken.append(words)
     return _told_again(twins, staying)
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """A text as words: in order, and how often each occurs."""
+
+    words: list[str]
+    counts: Counter[str]
+
+    @classmethod
+    def of(cls, text: str) -> _Spoken:
+        words = words_of(text)
+        return cls(words, Counter(words))
 
 
 def rouge_l(first: Sequence[str], second: Sequence[str]) -> float:
@@ -102,19 +115,18 @@ def _told_again(twins: list[Twin | None], staying: Sequence[int]) -> list[Twin |
     return twins
 
 
-def _by_rouge(words: Sequence[str], pool: Sequence[Sequence[str]], threshold: float) -> Twin | None:
+def _by_rouge(text: _Spoken, pool: Sequence[_Spoken], threshold: float) -> Twin | None:
     """The first of a pool with the highest ROUGE-L, where that is high enough."""
     best: Twin | None = None
-    counts = Counter(words)
     for index, other in enumerate(pool):
-        total = len(words) + len(other)
-        least = max(threshold, best.similarity if best else 0.0)
+        total = len(text.words) + len(other.words)
+        least = (best.similarity if best else threshold) * total / 2
         # A common subsequence is no longer than the shorter text, nor than the words that both have.
-        if not total or 2 * min(len(words), len(other)) < least * total:
+        if not total or min(len(text.words), len(other.words)) < least:
             continue
-        if 2 * (counts & Counter(other)).total() < least * total:
+        if sum(min(n, other.counts[word]) for word, n in text.counts.items() if word in other.counts) < least:
             continue
-        found = 2 * _common(words, other) / total
+        found = 2 * _common(text.words, other.words) / total
         if found >= threshold and (best is None or found > best.similarity):
             best = Twin(index, found)
     return best

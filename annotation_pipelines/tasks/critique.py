@@ -112,7 +112,10 @@ class CritiqueTask(Task):
             lines.append(f"Then write {what} anew, better by your own critique; unchanged if nothing is wrong.")
         if self._scale:
             lowest, highest = (f"{end:g}" for end in self._scale.ends)
-            lines.append(f"Score it as it stands, before your revision, from {lowest} (worst) to {highest} (best).")
+            lines.append(
+                f"Score it as it stands, before your revision, from {lowest} (worst) to {highest} (best)"
+                f"{self._scale.listed}."
+            )
         return "\n".join(lines)
 
     def fields(self) -> dict[str, Any]:

@@ -161,12 +161,17 @@ class RatingTask(Task):
         """How far neighbouring values are apart; None where every number between the ends is one."""
         return None if self._step is None else float(self._step)
 
+    @property
+    def listed(self) -> str:
+        """The numbers of a scale that has few, in brackets, for a prompt; nothing of another."""
+        return f" ({', '.join(self.labels)})" if self.labels else ""
+
     def instructions(self) -> str:
         """The scale, with what its values mean."""
         if self._names:
             asked = "Rate the record with exactly one of these, in order from the lowest to the highest:"
             return "\n".join([asked, *listed(self._names)])
-        lines = [f"Rate the record with a number {self._range()}."]
+        lines = [f"Rate the record with a number {self._range()}{self.listed}."]
         if self._anchors:
             lines.append("What numbers mean:")
             lines += [f"- {number}: {' '.join(words.split())}" for number, words in self._anchors.items()]

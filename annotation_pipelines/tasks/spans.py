@@ -12,8 +12,8 @@ A text has an order of the places of a surface, and occurrence k is the k-th of 
 
 Each from the beginning of the text; a place that overlaps an earlier one of its kind comes after those that do not, as
 people count "haha" in "hahahaha" twice. Places are compared exactly first. Only where a surface stands nowhere as whole
-words exactly as it is written are whole words compared without regard to case, white space, Unicode form, quotation
-marks, dashes and invisible characters. A place that cuts what people see as one character (a letter with its accents,
+words exactly as it is written are whole words compared without regard to white space, Unicode form, quotation marks,
+dashes and invisible characters; and only where that leads nowhere without regard to case too. A place that cuts what people see as one character (a letter with its accents,
 an emoji with its skin tone, a flag: the extended grapheme clusters of Unicode Standard Annex 29) does not count at all.
 """
 
@@ -198,8 +198,9 @@ def places(text: str, surface: str) -> tuple[Span, ...]:
     exact = [span for span in _exactly(text, surface) if _is_border(text, span.start) and _is_border(text, span.end)]
     whole = [span for span in exact if _is_whole(text, span)]
     inside = [span for span in exact if not _is_whole(text, span)] if len(whole) < len(exact) else []
-    if not whole:
-        whole = [span for span in _folded_places(text, surface) if _is_whole(text, span)]
+    for any_case in (False, True):
+        if not whole:
+            whole = [span for span in _folded_places(text, surface, any_case) if _is_whole(text, span)]
     return (*_counted(whole), *_counted(inside))
 
 
@@ -270,8 +271,8 @@ class _Folded:
     ends: tuple[int, ...]
 
 
-def _folded_places(text: str, surface: str) -> list[Span]:
-    there, wanted = _folded(text), _folded(surface).text
+def _folded_places(text: str, surface: str, any_case: bool) -> list[Span]:
+    there, wanted = _folded(text, any_case), _folded(surface, any_case).text
     if not wanted:
         return []
     spans = []
@@ -283,13 +284,13 @@ def _folded_places(text: str, surface: str) -> list[Span]:
 
 
 @lru_cache(maxsize=64)
-def _folded(text: str) -> _Folded:
+def _folded(text: str, any_case: bool) -> _Folded:
     characters: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     blank: tuple[int, int] | None = None
     for unit in _UNITS.finditer(text):
-        letters = _unit(unit.group())
+        letters = _unit(unit.group(), any_case)
         if not letters:
             continue
         if letters.isspace():
@@ -309,15 +310,17 @@ def _folded(text: str) -> _Folded:
 
 
 @lru_cache(maxsize=8192)
-def _unit(unit: str) -> str:
+def _unit(unit: str, any_case: bool) -> str:
     """One unit, folded; blank where it is white space, '' where it cannot be seen."""
     if unit[0] == "&" and len(unit) > 1 and unit[-1] == ";":
         unit = _ENTITIES[unit[1:-1].lower()]
     if unit.isascii():
-        return " " if unit.isspace() else unit.lower().translate(_ALIKE)
-    # Twice: the case of a letter may be without a composed form (Unicode Standard, section 3.13, D146).
-    once = unicodedata.normalize("NFKC", unit.translate(_ALIKE)).casefold()
-    letters = unicodedata.normalize("NFKC", once).casefold().translate(_ALIKE)
+        return " " if unit.isspace() else (unit.lower() if any_case else unit).translate(_ALIKE)
+    letters = unicodedata.normalize("NFKC", unit.translate(_ALIKE))
+    if any_case:
+        # Twice: the case of a letter may be without a composed form (Unicode Standard, section 3.13, D146).
+        letters = unicodedata.normalize("NFKC", letters.casefold()).casefold()
+    letters = letters.translate(_ALIKE)
     return "".join(_INVISIBLE.sub("", letters).split()) or (" " if letters.isspace() else "")
 
 
