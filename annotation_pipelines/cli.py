@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from annotation_pipelines.store.database import Store
     from annotation_pipelines.workspace import Workspace
 
-EXPORTABLE = ("trusted_labels", "llm_labels", "predictions", "human_labels", "records", "validation_results")
+EXPORTABLE = (
+    "trusted_labels",
+    "llm_labels",
+    "predictions",
+    "human_labels",
+    "records",
+    "synthetic_records",
+    "validation_results",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -83,7 +83,10 @@ class Prompts:
             labels=aliased.shown_as if aliased else {} if self._choosing else task.labels,
             guideline=aliased.in_codes(guideline) if aliased else guideline,
             records=f"{_RECORDS}\n\n{canary.WORDS}" if injection.canary else _RECORDS,
-            answer=[{"name": n, "description": f.get("description") or n.replace("_", " ")} for n, f in self._schema["properties"].items()],
+            answer=[
+                {"name": name, "description": field.get("description") or name.replace("_", " ")}
+                for name, field in self._schema["properties"].items()
+            ],
             heading=CHOICES if self._choosing else None,
         )
         self._system: Message = {"role": "system", "content": well_formed(text)}

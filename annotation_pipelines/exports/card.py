@@ -126,8 +126,9 @@ def _splits(export: Export, dirty: Mapping[str, int], left_out: Counter[str], fo
         "## Splits",
         f"Records whose texts say nearly the same (Jaccard similarity of character {SHINGLE}-grams of {THRESHOLD:g} or "
         "more) are a group, and a group is in one split. A hash of the group's first record decides in which "
-        f"({shares}; seed {export.seed}). Gold that is held out for evaluation is test, with its group; synthetic "
-        "records are train or nothing.",
+        f"({shares}; seed {export.seed}). Gold that is held out for evaluation is test"
+        + (", with its group" if export.split.test else " alone")
+        + "; synthetic records are train or nothing.",
     ]
     noted = [*dirty.items(), *((note, number) for note, number in sorted(form.notes.items()) if number)]
     lines.append("What is in it:\n\n" + _table(["of what was written", "number"], [list(pair) for pair in noted]))

@@ -2,8 +2,9 @@
 
 Records that say nearly the same are a group, and a group stays on one side. Where it goes depends on a hash of the
 record in it that was seen first, and on nothing else: records that come later leave the others where they are, unless
-they join two groups. Gold that is held out for evaluation is test, with its whole group. What a model wrote is never
-measured with: it goes into train or nowhere.
+they join two groups. Gold that is held out for evaluation is test, with its whole group; where test has no share of its
+own, it is that gold alone, and the rest of such a group goes nowhere. What a model wrote is never measured with: it
+goes into train or nowhere.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from annotation_pipelines.quality.near_duplicates import (
     nearest_duplicates,
 )
 
-HELD_OUT = "held out for evaluation, and there is no test split"
 NEAR_HELD_OUT = "says nearly the same as gold that is held out for evaluation"
 SYNTHETIC = "synthetic, and its near-duplicates are not in train"
 
@@ -49,11 +49,12 @@ def assign(
         written=pl.col("synthetic").all().over("group"),
     )
     splits = {key: _split(key, split, seed) for key in placed["key"].unique()}
-    test = pl.lit("test") if split.test > 0 else pl.lit(None, pl.String)
+    # Without a share of its own, test is gold alone.
+    measured = pl.lit(True) if split.test > 0 else pl.col("held_out")
     train = pl.lit("train") if split.train > 0 else pl.lit(None, pl.String)
     placed = placed.with_columns(
         split=pl.when("held")
-        .then(test)
+        .then(pl.when(measured).then(pl.lit("test")))
         .when("written")
         .then(train)
         .otherwise(pl.col("key").replace_strict(splits, return_dtype=pl.String))
@@ -64,8 +65,6 @@ def assign(
             .then(pl.lit(SYNTHETIC))
             .when(pl.col("split").is_not_null())
             .then(pl.lit(None, pl.String))
-            .when("held_out")
-            .then(pl.lit(HELD_OUT))
             .otherwise(pl.lit(NEAR_HELD_OUT))
         )
         .with_columns(split=pl.when(pl.col("left_out").is_null()).then("split"))

@@ -147,6 +147,19 @@ def _candidate_recall(stage: Stage, panel: Panel) -> Metadata:
     return {}
 
 
+def _position_bias(stage: Stage) -> Metadata:
+    """How far annotators follow the order in which two parts are shown; nothing for other tasks."""
+    from annotation_pipelines.quality.position_bias import position_biases
+
+    biases = position_biases(stage.store, stage.project.task, stage.partition_key)
+    if biases.is_empty():
+        return {}
+    metadata: Metadata = {"position_bias": sample(biases.drop("partition_key"), rows=100)}
+    if len(biases) == 1:
+        metadata |= {name: biases[name].item() for name in ("position_consistency", "first_shown_wins")}
+    return metadata
+
+
 def _pictures(stage: Stage) -> Metadata:
     """A sample of labelled records, the label distribution and, where gold exists, the confusion matrix."""
     from annotation_pipelines.quality.agreement import confusion, teacher_accuracy
@@ -180,7 +193,8 @@ def _pictures(stage: Stage) -> Metadata:
         )
     accuracy = teacher_accuracy(stage.store, stage.partition_key)
     if accuracy.records:
-        metadata["accuracy_against_gold"] = accuracy.value
+        metadata["accuracy_against_gold" if task.exclusive else "exactly_as_people"] = accuracy.value
+    metadata |= _position_bias(stage)
     if accuracy.records and task.exclusive:
         metadata["confusion_matrix"] = dg.MetadataValue.md(
             plots.markdown_image(

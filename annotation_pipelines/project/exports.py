@@ -50,7 +50,10 @@ class Split(Part):
     train: float = Field(default=0.8, ge=0, le=1, description="To learn from.")
     validation: float = Field(default=0.1, ge=0, le=1, description="To choose by while learning.")
     test: float = Field(
-        default=0.1, ge=0, le=1, description="To measure with. Gold that is held out for evaluation comes on top."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="To measure with. Gold that is held out for evaluation comes on top; 0 leaves test to that gold.",
     )
 
     @field_validator("*", mode="before")

@@ -7,6 +7,7 @@ repeats the record instead of giving reasons, or it would serve for any record.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -96,7 +97,7 @@ def _copied(rationale: str, content: str) -> float:
 
 def _pairs(text: str) -> Counter[tuple[str, str]]:
     words = _words(text)
-    return Counter(zip(words, words[1:], strict=False))
+    return Counter(itertools.pairwise(words))
 
 
 def _shared(rationales: pl.Series, contents: pl.Series) -> set[str]:

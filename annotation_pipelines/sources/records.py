@@ -178,10 +178,14 @@ def _read(rows: pl.DataFrame, source: RecordColumns, calendar: Calendar) -> pl.D
     named = {source.id, source.time, source.gold, source.synthetic}
     used = named.union(*(template.columns for template in templates.values()))
     others = source.attributes if source.attributes is not None else [c for c in rows.columns if c not in used]
+    content, empty_part = _content(
+        rows.select(**{name: t.render(schema).str.strip_chars() for name, t in templates.items()})
+    )
     return rows.select(
         position=pl.int_range(pl.len(), dtype=pl.Int64),
         record_id=pl.when(record_id.str.strip_chars() != "").then(record_id),
-        *_content(rows.select(**{name: t.render(schema).str.strip_chars() for name, t in templates.items()})),
+        content=content,
+        empty_part=empty_part,
         attributes=as_json(rows, others),
         event_time=times,
         partition_key=calendar.key_of(times),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -85,13 +85,19 @@ def find_candidates(store: Store, task: GenerationTask, partition_key: str, anno
         entries = task.entries(label)
         missing += max(0, asked - len(entries))
         surplus += max(0, len(entries) - asked)
-        candidates += _of_seed(task, record_id, Content.read(content), entries, by, labelled_at)
+        candidates += candidates_of(task, record_id, Content.read(content), entries, by, labelled_at)
     return Generated(candidates, rows.height, missing, surplus)
 
 
-def _of_seed(
-    task: GenerationTask, record_id: str, seed: Content, entries: list[Entry], annotator: str, labelled_at: datetime
+def candidates_of(
+    task: GenerationTask,
+    record_id: str,
+    seed: Content,
+    entries: Sequence[Entry],
+    annotator: str,
+    labelled_at: datetime,
 ) -> list[Candidate]:
+    """The candidates that the entries of one seed's answer make, in their order."""
     occurrences: Counter[str] = Counter()
     found = []
     for entry in entries:

@@ -86,6 +86,8 @@ class Task(ABC):
     """Whether the embedded annotator serves it."""
     reads_content: bool = False
     """Whether what a value means depends on the record, as that of spans does."""
+    quotes: bool = True
+    """Whether values may quote the record: personal data that was taken out before is put back into them."""
     noun: ClassVar[str] = "answer"
     """What its value is called towards an annotator."""
     answer_tokens: int | None = None
@@ -213,7 +215,7 @@ class Task(ABC):
             return str(problem)
         return None if again == label else "it is not in canonical form"
 
-    def check(self, parts: Sequence[str]) -> None:
+    def check(self, parts: Sequence[str]) -> None:  # noqa: B027
         """Whether it can be about records with parts of these names.
 
         Raises:

@@ -93,7 +93,7 @@ class CritiqueTask(Task):
         """
         if missing := [part for part in self._of if part not in parts]:
             raise Invalid(
-                f"critique is of the parts {', '.join(self._of)}, found no {' and no '.join(missing)} among the parts "
+                f"it is about the parts {', '.join(self._of)}, found no {' and no '.join(missing)} among the parts "
                 f"of the source ({', '.join(parts)})"
             )
 

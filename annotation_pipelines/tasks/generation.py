@@ -157,6 +157,7 @@ class GenerationTask(Task):
     headline = "validity"
     embedded = False
     reads_content = True
+    quotes = False  # what is personal in a seed has no place in what is written after it
 
     def __init__(self, settings: Generation) -> None:
         self.settings = settings

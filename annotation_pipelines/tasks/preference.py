@@ -90,7 +90,7 @@ class PreferenceTask(Task):
         """
         if missing := [part for part in (self.first, self.second) if part not in parts]:
             raise Invalid(
-                f"preference compares the parts {self.first} and {self.second}, found no {' and no '.join(missing)} "
+                f"it compares the parts {self.first} and {self.second}, found no {' and no '.join(missing)} "
                 f"among the parts of the source ({', '.join(parts)})"
             )
 

@@ -13,8 +13,9 @@ A text has an order of the places of a surface, and occurrence k is the k-th of 
 Each from the beginning of the text; a place that overlaps an earlier one of its kind comes after those that do not, as
 people count "haha" in "hahahaha" twice. Places are compared exactly first. Only where a surface stands nowhere as whole
 words exactly as it is written are whole words compared without regard to white space, Unicode form, quotation marks,
-dashes and invisible characters; and only where that leads nowhere without regard to case too. A place that cuts what people see as one character (a letter with its accents,
-an emoji with its skin tone, a flag: the extended grapheme clusters of Unicode Standard Annex 29) does not count at all.
+dashes and invisible characters; and only where that leads nowhere without regard to case too. A place that cuts what
+people see as one character (a letter with its accents, an emoji with its skin tone, a flag: the extended grapheme
+clusters of Unicode Standard Annex 29) does not count at all.
 """
 
 from __future__ import annotations
@@ -111,36 +112,34 @@ def find_mentions(text: str, mentions: Sequence[Mention]) -> list[Span]:
     Raises:
         Invalid: One is not there, or its occurrence is beyond those there are.
     """
-    known: dict[str, tuple[Span, ...]] = {}
-    for mention in mentions:
-        if mention.surface not in known:
-            known[mention.surface] = places(text, mention.surface)
+    known = {surface: places(text, surface) for surface in {mention.surface for mention in mentions}}
     # Surfaces that differ in case alone, and stand at the same places, are listings of the same.
-    taken: dict[tuple[Span, ...], set[int]] = {}
+    first: dict[tuple[Span, ...], str] = {}
+    alike = {surface: first.setdefault(there, surface) for surface, there in sorted(known.items())}
+    taken: dict[str, set[int]] = {surface: set() for surface in known}
     found: list[Span | None] = []
     for mention in mentions:
-        there = known[mention.surface]
+        there, k = known[mention.surface], mention.occurrence
         if not there:
             raise Invalid(f"{mention.name} is not in the text: {_why_not(text, mention.surface)}")
-        k = mention.occurrence
         if k is None:
             found.append(None)
             continue
         if not 1 <= k <= len(there):
             raise Invalid(f"{mention.name} names occurrence {shown(k, 24)}, but its text stands there {_times(there)}")
-        taken.setdefault(there, set()).add(k)
+        taken[alike[mention.surface]].add(k)
         found.append(there[k - 1])
-    listed: dict[tuple[Span, ...], int] = {}
+    last = dict.fromkeys(known, 0)
     for index, mention in enumerate(mentions):
         if mention.occurrence is not None:
             continue
-        there = known[mention.surface]
-        k, used = listed.get(there, 0) + 1, taken.get(there, set())
-        while k in used:
+        there, surface = known[mention.surface], alike[mention.surface]
+        k = last[surface] + 1
+        while k in taken[surface]:
             k += 1
         if k > len(there):
             raise Invalid(f"{mention.name} is listed once more than its text stands there, {_times(there)}")
-        listed[there] = k
+        last[surface] = k
         found[index] = there[k - 1]
     return [span for span in found if span is not None]
 

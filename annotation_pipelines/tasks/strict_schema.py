@@ -205,6 +205,9 @@ def _check_written(schema: Schema) -> None:
 
     validator = Draft202012Validator(Draft202012Validator.META_SCHEMA)
     error = best_match(validator.iter_errors(schema))
+    if error is not None and error.absolute_path and error.absolute_path[-1] == "type":
+        expected = f"expected one of {', '.join(_TYPES)}, found {shown(error.instance)}"
+        raise ValueError(f"{_path('schema', error.absolute_path)}: {expected}")
     if error is not None:
         raise ValueError(f"{_path('schema', error.absolute_path)}: {_short(error.message)}")
     for path, pattern in _patterns(schema, "schema"):
@@ -306,10 +309,10 @@ def _settled(value: Any, schema: Schema | None) -> Any:
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value.is_integer() and abs(value) <= _LARGEST else value
     if isinstance(value, list):
-        items = (schema or {}).get("items")
+        items = _meant(value, schema).get("items")
         return [_settled(each, items) for each in value]
     if isinstance(value, dict):
-        schema = _about_objects(schema)
+        schema = _meant(value, schema)
         properties, required = schema.get("properties", {}), schema.get("required", [])
         return {
             name: _settled(each, properties.get(name))
@@ -319,21 +322,55 @@ def _settled(value: Any, schema: Schema | None) -> Any:
     return value
 
 
-def _about_objects(schema: Schema | None) -> Schema:
-    """Of a schema with alternatives the one that is about objects, if there is just one; else an empty one."""
-    if not schema or "properties" in schema:
-        return schema or {}
-    found = [each for each in schema.get("anyOf") or schema.get("oneOf") or [] if "properties" in each]
-    return found[0] if len(found) == 1 else {}
-
-
 def _filled(value: Any, schema: Schema) -> Any:
+    """A value with null for every property that an object in it lacks."""
+    meant = _meant(value, schema)
     if isinstance(value, list):
-        return [_filled(each, schema.get("items", {})) for each in value]
-    about = _about_objects(schema) if isinstance(value, dict) else {}
-    if not about:
-        return value
-    return {name: _filled(value[name], each) if name in value else None for name, each in about["properties"].items()}
+        return [_filled(each, meant.get("items", {})) for each in value]
+    if isinstance(value, dict) and "properties" in meant:
+        return {
+            name: _filled(value[name], each) if name in value else None for name, each in meant["properties"].items()
+        }
+    return value
+
+
+def _meant(value: object, schema: Schema | None) -> Schema:
+    """Of a schema's alternatives the one that an object or a list means; an empty one if it cannot be told.
+
+    Of several kinds of objects it is the first whose outline the object follows: it has the required properties and no
+    unknown ones, and where a property has a closed set of values, the object's is one of them.
+    """
+    if not isinstance(value, dict | list):
+        return {}
+    key = "properties" if isinstance(value, dict) else "items"
+    found = [each for each in _alternatives(schema or {}) if key in each]
+    if isinstance(value, dict) and len(found) > 1:
+        found = [each for each in found if _outlined(value, each)]
+    return found[0] if found else {}
+
+
+def _outlined(value: Mapping[str, Any], schema: Schema) -> bool:
+    properties, required = schema["properties"], schema.get("required", [])
+    return (
+        all(name in properties for name in value)
+        and all(name in value for name in required)
+        and all(_closed(each, properties[name], name in required) for name, each in value.items())
+    )
+
+
+def _alternatives(schema: Schema) -> Iterator[Schema]:
+    yield schema
+    for each in schema.get("anyOf") or schema.get("oneOf") or []:
+        yield from _alternatives(each)
+
+
+def _closed(value: object, schema: Schema, required: bool) -> bool:
+    """Whether a value may be that of a property, as far as its closed set of values tells."""
+    if value is None and not required:
+        return True
+    if "const" in schema:
+        return bool(value == schema["const"])
+    return "enum" not in schema or value in schema["enum"]
 
 
 def _explained(error: Any) -> str:

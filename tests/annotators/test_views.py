@@ -20,6 +20,7 @@ from annotation_pipelines.annotators.fence import unfence_parts
 from annotation_pipelines.annotators.pending import Wanted
 from annotation_pipelines.annotators.plan import plan_run
 from annotation_pipelines.errors import DeclarationError
+from annotation_pipelines.quality.position_bias import position_biases
 from annotation_pipelines.selection.select import select_records
 from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import ingest
@@ -308,14 +309,12 @@ def test_the_bias_of_each_member_of_a_panel_can_be_told(pairs: Fixture, mock: Mo
     pairs.declare(annotators=members)
     run(pairs)
     assert labels(pairs)["good_second"][:2] == ("labelled", "B")
-    found = {}
-    for member in ("fair", "biased"):
-        votes = pairs.store.query("SELECT scores FROM llm_votes WHERE annotator = ?", [f"openai:{member}"])["scores"]
-        (found[member],) = position_bias(json.loads(scores) for scores in votes)
-    assert (found["fair"].position_consistency, found["biased"].position_consistency) == (1, 0)
-    assert found["biased"].first_shown_wins == 1
-    (panel,) = position_bias(scores(pairs))
-    assert panel.records == 0, "a panel's scores are the shares of its members"
+    found = {row["annotator"]: row for row in position_biases(pairs.store, pairs.project.task).to_dicts()}
+    assert found.keys() == {"openai:fair", "openai:biased", "openai:fair_too"}, "a panel itself has no order"
+    assert (found["openai:fair"]["position_consistency"], found["openai:fair"]["first_shown_wins"]) == (1, 0.5)
+    assert (found["openai:biased"]["position_consistency"], found["openai:biased"]["first_shown_wins"]) == (0, 1)
+    assert {row["partition_key"] for row in found.values()} == {"all"}
+    assert position_biases(pairs.store, pairs.project.task, "another").is_empty()
 
 
 def test_an_annotator_on_this_machine_and_a_missing_part_are_refused(pairs: Fixture) -> None:

@@ -143,6 +143,17 @@ def test_models_are_ranked_by_what_was_preferred(compared: Example) -> None:
     assert lead[0].std() < lead[1].std() * 1.1
 
 
+def test_what_the_readme_shows_runs(
+    compared: Example, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (EXAMPLES / "pandalm" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(compared.workspace.root)
+    exec(readme.partition("```python\n")[2].partition("```")[0], {})
+    printed = capsys.readouterr().out
+    assert "position_consistency" in printed
+    assert printed.count("log_strength") == 5
+
+
 def test_nothing_is_bought_twice(compared: Example, mock: MockEndpoint) -> None:
     before = len(mock.calls)
     assert compared.annotate().called == 0

@@ -169,7 +169,7 @@ def test_a_changed_seed_alone_is_asked_about_and_judged_again(tmp_path: Path) ->
 
 def test_people_s_own_tasks_pass_the_rules_but_for_placeholders() -> None:
     """The rules must not drop what is good: here is what people wrote, as if a model had written it."""
-    from annotation_pipelines.synthetic.candidates import _of_seed
+    from annotation_pipelines.synthetic.candidates import candidates_of
     from annotation_pipelines.synthetic.rules import Rules
     from annotation_pipelines.tasks.generation import Generation
 
@@ -179,7 +179,7 @@ def test_people_s_own_tasks_pass_the_rules_but_for_placeholders() -> None:
         row = json.loads(line)
         entry = {"instruction": row["instruction"], **row["instances"][0]}
         label = task.canonical(json.dumps([entry]), other)
-        [candidate] = _of_seed(task, row["id"], other, task.entries(label), "people", datetime.now(UTC))
+        [candidate] = candidates_of(task, row["id"], other, task.entries(label), "people", datetime.now(UTC))
         fault = Rules(task, Synthetic()).fault(candidate)
         reasons[fault.reason if fault else None] += 1
     assert reasons == {None: 59, "placeholder": 1}, "one reply to an e-mail ends with [Name]"

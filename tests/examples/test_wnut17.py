@@ -69,8 +69,8 @@ def test_a_line_of_another_form_is_refused_with_its_place(tmp_path: Path) -> Non
 
 
 def test_the_embedded_annotator_finds_entities_that_it_was_shown_the_like_of(tmp_path: Path) -> None:
-    example = Example(tmp_path, NAME, demonstrations={"pool": 150}, evaluation={"share": 0.2})
-    cut(example, 150)
+    example = Example(tmp_path, NAME, demonstrations={"pool": 150}, evaluation={"share": 0.1})
+    cut(example, 120)
     example.read()
     counts = example.annotate()
     assert set(counts.states) == {"labelled"}

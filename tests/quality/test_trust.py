@@ -165,7 +165,8 @@ TYPES = {
 
 @given(st.lists(record, max_size=30), st.floats(0, 1))
 def test_every_record_meets_exactly_one_fate_whatever_it_is(records, min_confidence):
-    rows = [{"record_id": str(number), "content_hash": "h", "content": "a text", **row} for number, row in enumerate(records)]
+    same = {"content_hash": "h", "content": "a text"}
+    rows = [{"record_id": str(number), **same, **row} for number, row in enumerate(records)]
     decided = decide(pl.DataFrame(rows, schema=TYPES), task=TASK, min_confidence=min_confidence)
     counts = count(decided)
     assert counts.records == len(records)

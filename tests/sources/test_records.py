@@ -45,6 +45,7 @@ def test_a_row_becomes_a_record() -> None:
             "event_time": datetime(2020, 3, 2, 5, tzinfo=UTC),
             "partition_key": "2020-03-02",
             "gold": "good",
+            "synthetic": None,
         }
     ]
     assert rejected(found) == []

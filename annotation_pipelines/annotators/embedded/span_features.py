@@ -174,11 +174,6 @@ def span_features(words: Words, marks: Sequence[Seen], first: int, last: int) ->
     return seen
 
 
-def vocabulary(seen: Sequence[Seen]) -> dict[str, int]:
-    """A column for everything that is seen anywhere."""
-    return {name: column for column, name in enumerate(sorted({name for names in seen for name in names}))}
-
-
 def columns(seen: Sequence[Seen], known: Mapping[str, int]) -> tuple[list[int], list[int]]:
     """The columns that are 1, row after row, and where each row ends: as compressed sparse rows have them."""
     indices: list[int] = []

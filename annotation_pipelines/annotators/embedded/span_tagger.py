@@ -16,23 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from annotation_pipelines.annotators.embedded.softmax_regression import SoftmaxRegression, Table
 from annotation_pipelines.annotators.embedded.span_features import (
     Gazetteer,
     Seen,
     Words,
-    columns,
     span_features,
     unit_features,
-    vocabulary,
 )
 from annotation_pipelines.tasks.spans import TypedSpan
 
-UNIT_SCALE = np.float32(3.0)
+UNIT_SCALE = 3.0
 """The length of the encoder's vectors of units, beside features of 1."""
 
 SPAN_SCALES = (1.0, 3.0, 10.0)
@@ -43,7 +41,6 @@ OUTSIDE_PENALTY = 1.0
 
 _LEAST_TO_CHOOSE = 30
 _FOLDS = 3
-_SETTINGS: dict[str, Any] = {"C": 1.0, "max_iter": 200, "tol": 1e-3}
 
 OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 _NEVER = -1e9
@@ -104,36 +101,29 @@ class SpanTagger:
         self._kinds = sorted({kind for spans in kept for _, _, kind in spans})
         if not self._kinds:
             return
-        seen = [names for example, known in zip(examples, marks, strict=True) for names in _units(example, known)]
-        self._unit_columns = vocabulary(seen)
-        vectors = np.concatenate([example.vectors for example in examples])
-        self._borders = _fitted(_table(seen, self._unit_columns, vectors * UNIT_SCALE), np.concatenate(tags))
+        self._borders = SoftmaxRegression(_units(examples, marks), np.concatenate(tags))
         spans = [[(first, last) for first, last, _ in found] for found in kept]
-        seen, vectors = _spans(examples, marks, spans)
         kinds = np.array([self._kinds.index(kind) for found in kept for _, _, kind in found])
-        self._span_columns = vocabulary(seen)
-        groups = np.concatenate([np.full(len(found), row) for row, found in enumerate(spans)])
-        self._span_scale = np.float32(_chosen_scale(seen, vectors, kinds, groups))
-        table = _table(seen, self._span_columns, vectors * self._span_scale)
-        self._types = _fitted(table, kinds) if len(self._kinds) > 1 else None
+        table = _spans(examples, marks, spans)
+        self._span_scale = _chosen_scale(table, kinds, np.repeat(np.arange(len(spans)), [len(f) for f in spans]))
+        self._types = SoftmaxRegression(table.scaled(self._span_scale), kinds)
 
     def guess(self, texts: Sequence[Example]) -> list[Guess]:
         """What is found in each text; nothing, without confidence, where no example had an entity."""
         if not self._kinds:
             return [Guess((), 0.0) for _ in texts]
-        marks = [self._gazetteer.marks(text.words) for text in texts]
-        seen = [names for text, known in zip(texts, marks, strict=True) for names in _units(text, known)]
-        if not seen:
+        lengths = [len(text.words.spans) for text in texts]
+        if not sum(lengths):
             return [Guess((), 1.0) for _ in texts]
-        vectors = np.concatenate([text.vectors for text in texts])
-        odds = np.full((len(seen), 5), -50.0)
-        table = _table(seen, self._unit_columns, vectors * UNIT_SCALE)
-        odds[:, self._borders.classes_] = self._borders.predict_log_proba(table)
+        marks = [self._gazetteer.marks(text.words) for text in texts]
+        odds = np.full((sum(lengths), 5), -50.0)
+        odds[:, self._borders.classes] = self._borders.log_probabilities(_units(texts, marks))
         odds[:, OUTSIDE] -= OUTSIDE_PENALTY
         odds -= np.log(np.exp(odds).sum(axis=1, keepdims=True))
-        paths = [best_tags(block) for block in np.split(odds, np.cumsum([len(t.words.spans) for t in texts])[:-1])]
+        paths = [best_tags(block) for block in np.split(odds, np.cumsum(lengths)[:-1])]
         spans = [_between(path) for path, _ in paths]
-        kinds, shares = self._typed(texts, marks, spans)
+        shares = self._types.log_probabilities(_spans(texts, marks, spans).scaled(self._span_scale))
+        kinds = [self._kinds[self._types.classes[place]] for place in shares.argmax(axis=1)]
         guesses, at = [], 0
         for text, found, (_, certainty) in zip(texts, spans, paths, strict=True):
             here = slice(at, at + len(found))
@@ -142,19 +132,8 @@ class SpanTagger:
                 TypedSpan(text.words.spans[first].start, text.words.spans[last].end, kind)
                 for (first, last), kind in zip(found, kinds[here], strict=True)
             )
-            guesses.append(Guess(tuple(entities), float(np.exp(certainty) * np.prod(shares[here]))))
+            guesses.append(Guess(tuple(entities), float(np.exp(certainty + shares[here].max(axis=1).sum()))))
         return guesses
-
-    def _typed(
-        self, texts: Sequence[Example], marks: Sequence[Sequence[Seen]], spans: Sequence[Sequence[tuple[int, int]]]
-    ) -> tuple[list[str], Array]:
-        """The type of every span and its probability, text after text."""
-        seen, vectors = _spans(texts, marks, spans)
-        if not seen or self._types is None:
-            return [self._kinds[0]] * len(seen), np.ones(len(seen))
-        shares = self._types.predict_proba(_table(seen, self._span_columns, vectors * self._span_scale))
-        best = shares.argmax(axis=1)
-        return [self._kinds[self._types.classes_[place]] for place in best], shares[np.arange(len(best)), best]
 
 
 def best_tags(odds: Array) -> tuple[list[int], float]:
@@ -208,71 +187,40 @@ def _between(tags: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _units(example: Example, marks: Sequence[Seen]) -> list[Seen]:
-    return unit_features(example.words, marks)
+def _units(texts: Sequence[Example], marks: Sequence[Sequence[Seen]]) -> Table:
+    """Every unit, text after text."""
+    seen = [names for text, known in zip(texts, marks, strict=True) for names in unit_features(text.words, known)]
+    return Table(seen, np.concatenate([text.vectors for text in texts])).scaled(UNIT_SCALE)
 
 
 def _spans(
     texts: Sequence[Example], marks: Sequence[Sequence[Seen]], spans: Sequence[Sequence[tuple[int, int]]]
-) -> tuple[list[Seen], Vectors]:
-    """What is seen of every span, and its vector, text after text."""
+) -> Table:
+    """Every span, from its first to its last unit, text after text; vectors of length 1."""
     seen: list[Seen] = []
-    vectors = [np.zeros((0, texts[0].vectors.shape[1] if texts else 0), dtype=np.float32)]
+    vectors = [np.zeros((0, texts[0].vectors.shape[1]), dtype=np.float32)]
     for text, known, found in zip(texts, marks, spans, strict=True):
         for first, last in found:
             seen.append(span_features(text.words, known, first, last))
             mean = text.vectors[first : last + 1].mean(axis=0, keepdims=True)
             length = np.linalg.norm(mean)
             vectors.append(mean / length if length > 0 else mean)
-    return seen, np.concatenate(vectors)
+    return Table(seen, np.concatenate(vectors))
 
 
-def _chosen_scale(seen: Sequence[Seen], vectors: Vectors, kinds: NDArray[np.int64], groups: NDArray[np.int64]) -> float:
+def _chosen_scale(table: Table, kinds: NDArray[np.int64], groups: NDArray[np.int64]) -> float:
     """The scale that gives most left-out spans their type; spans of one text are left out together."""
     middle = SPAN_SCALES[len(SPAN_SCALES) // 2]
-    folds = groups % _FOLDS
-    if len(kinds) < _LEAST_TO_CHOOSE or not vectors.shape[1]:
+    if len(kinds) < _LEAST_TO_CHOOSE or not table.vectors.shape[1]:
         return middle
     right = dict.fromkeys(SPAN_SCALES, 0)
     for fold in range(_FOLDS):
-        learn, test = np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
-        if not test or len(set(kinds[learn].tolist())) < 2:
-            return middle
-        known = vocabulary([seen[row] for row in learn])
+        learn, test = (np.flatnonzero((groups % _FOLDS == fold) == out).tolist() for out in (False, True))
+        if not learn or not test:
+            continue
         for scale in SPAN_SCALES:
-            model = _fitted(
-                _table([seen[row] for row in learn], known, vectors[learn] * np.float32(scale)), kinds[learn]
-            )
-            given = model.predict(_table([seen[row] for row in test], known, vectors[test] * np.float32(scale)))
+            scaled = table.scaled(scale)
+            model = SoftmaxRegression(scaled.rows(learn), kinds[learn])
+            given = model.classes[model.log_probabilities(scaled.rows(test)).argmax(axis=1)]
             right[scale] += int((given == kinds[test]).sum())
     return max(SPAN_SCALES, key=lambda scale: (right[scale], scale == middle))
-
-
-def _table(seen: Sequence[Seen], known: dict[str, int], vectors: Vectors) -> Any:
-    from scipy.sparse import csr_matrix, hstack
-
-    indices, ends = columns(seen, known)
-    ones = np.ones(len(indices), dtype=np.float64)
-    sparse = csr_matrix((ones, indices, ends), shape=(len(seen), max(1, len(known))))
-    return hstack([sparse, csr_matrix(vectors.astype(np.float64))]).tocsr()
-
-
-class _Certain:
-    """What a regression would give that has seen one class only."""
-
-    def __init__(self, only: int) -> None:
-        self.classes_ = np.array([only])
-
-    def predict_log_proba(self, table: Any) -> Array:
-        return np.zeros((table.shape[0], 1))
-
-
-def _fitted(table: Any, classes: NDArray[np.int64]) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    if len(set(classes.tolist())) == 1:
-        return _Certain(int(classes[0]))
-    # Several threads gain nothing on sparse rows, and spin while they wait for one another on a busy machine.
-    with threadpool_limits(limits=1):
-        return LogisticRegression(**_SETTINGS).fit(table, classes)

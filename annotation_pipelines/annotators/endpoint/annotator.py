@@ -316,7 +316,8 @@ class OpenAIAnnotator:
         if choice.truncated:
             return Annotation("invalid", problem="truncated: the answer did not end within max_tokens")
         said = choice.content or ""
-        restore = prompt.redacted.restore if prompt.redacted and prompt.redacted.mapping else None
+        taken_out = self._task.quotes and prompt.redacted is not None and prompt.redacted.mapping
+        restore = prompt.redacted.restore if prompt.redacted and taken_out else None
         answer = self._prompts.read(said, prompt.content, original=prompt.original, restore=restore)
         if self.settings.confidence_from == "logprobs" and answer.label is not None:
             found = token_probability(choice.tokens, said, self._prompts.written(answer.label))

@@ -122,7 +122,8 @@ def _interval(draws: Array) -> tuple[Array, Array]:
     """The 2.5th and 97.5th percentile of each column, over the draws where it is defined."""
     lower, upper = np.full((2, draws.shape[1]), np.nan)
     defined = ~np.isnan(draws).all(axis=0)
-    lower[defined], upper[defined] = np.nanpercentile(draws[:, defined], (2.5, 97.5), axis=0)
+    if defined.any():
+        lower[defined], upper[defined] = np.nanpercentile(draws[:, defined], (2.5, 97.5), axis=0)
     return lower, upper
 
 

@@ -1,0 +1,240 @@
+"""The embedded annotator on entities: learned from demonstrations, never from the record's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotation_pipelines import project
+from annotation_pipelines.annotators.base import Turn
+from annotation_pipelines.annotators.embedded.annotator import EmbeddedAnnotator
+from annotation_pipelines.annotators.embedded.span_features import Gazetteer, Words, units
+from annotation_pipelines.annotators.embedded.span_tagger import (
+    BEGIN,
+    END,
+    INSIDE,
+    OUTSIDE,
+    SINGLE,
+    Example,
+    SpanTagger,
+    best_tags,
+)
+from annotation_pipelines.content import Content
+from annotation_pipelines.distillation.embedding import Embedder
+from annotation_pipelines.distillation.encoder import Encoder
+from annotation_pipelines.distillation.token_vectors import span_vectors
+from annotation_pipelines.tasks.base import Annotation
+from annotation_pipelines.tasks.entities import Entities, EntitiesTask
+from annotation_pipelines.tasks.spans import Span, TypedSpan, labelled_spans, spans_label
+from annotation_pipelines.tasks.tokens import joined, tagged_entities
+from tests.tasks.test_tokens import sentences
+
+TYPES = ["corporation", "creative-work", "group", "location", "person", "product"]
+
+
+def frame(task: EntitiesTask, rows: Sequence[tuple[str, list[dict[str, Any]]]]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "record_id": [f"r{place:04}" for place in range(len(rows))],
+            "content_hash": [f"hash of {text}" for text, _ in rows],
+            "content": [text for text, _ in rows],
+            "label": [task.canonical(json.dumps(entities), Content.of_text(text)) for text, entities in rows],
+        }
+    )
+
+
+def places(*names: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Sentences about a place and a person each."""
+    rows = []
+    for name in names:
+        text = f"Yesterday Ms. Smith went to {name} by train"
+        at = text.index(name)
+        person = {"start": 14, "end": 19, "type": "person"}
+        rows.append((text, [{"start": at, "end": at + len(name), "type": "location"}, person]))
+    return rows
+
+
+NAMES = ["Paris", "New York", "Oslo", "Kyoto", "San Jose", "Lima", "Accra", "Turin", "Bern", "Hanoi", "Riga", "Split"]
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
+    yield Embedder(tmp_path_factory.mktemp("embedded") / "project", Encoder())
+
+
+@pytest.fixture(scope="module")
+def task() -> EntitiesTask:
+    return EntitiesTask(Entities(types=dict.fromkeys(TYPES, "a name")))
+
+
+def annotated(
+    embedder: Embedder, task: EntitiesTask, shown: pl.DataFrame | None, records: pl.DataFrame
+) -> list[Annotation]:
+    annotator = EmbeddedAnnotator(project.EmbeddedAnnotator(), task, "", shown, embedder)
+    found = []
+    for reply in annotator.annotate(annotator.requests(records)):
+        ended = annotator.proceed([Turn(reply.request, reply.status, reply.text)])
+        assert isinstance(ended, Annotation)
+        found.append(ended)
+    return found
+
+
+def test_entities_like_those_that_were_shown_are_found(embedder: Embedder, task: EntitiesTask) -> None:
+    shown, asked = frame(task, places(*NAMES[:8])), frame(task, places(*NAMES[8:], "Rio de Janeiro"))
+    asked = asked.with_columns(record_id="asked " + pl.col("record_id"))
+    found = annotated(embedder, task, shown, asked)
+    assert [annotation.label for annotation in found[:4]] == asked["label"].to_list()[:4]
+    assert all(annotation.confidence is not None and annotation.confidence > 0.3 for annotation in found[:4])
+    assert [span.type for span in labelled_spans(found[4].label or "")].count("person") == 1
+    assert found == annotated(embedder, task, shown, asked)
+
+
+def test_a_demonstration_is_not_told_its_own_entities(embedder: Embedder, task: EntitiesTask) -> None:
+    # One demonstration calls things persons that none of the others does.
+    odd = ("the of and to in", [{"start": 4, "end": 6, "type": "person"}])
+    rows = [*places(*NAMES), odd]
+    shown = frame(task, rows)
+    same = frame(task, [odd]).with_columns(record_id=pl.lit("another"))
+    own = shown.tail(1)
+    assert [annotation.label for annotation in annotated(embedder, task, shown, pl.concat([own, same]))] == ["[]"] * 2
+    changed = same.with_columns(record_id=shown["record_id"].tail(1))
+    assert annotated(embedder, task, shown, changed)[0].label == "[]"
+
+
+def test_without_demonstrations_or_entities_in_them_nothing_is_found(embedder: Embedder, task: EntitiesTask) -> None:
+    asked = frame(task, places("Paris"))
+    for shown in (None, frame(task, [("nothing here", [])]), frame(task, places("Paris"))):
+        [annotation] = annotated(embedder, task, shown, asked)
+        assert (annotation.state, annotation.label, annotation.confidence) == ("labelled", "[]", 0.0)
+
+
+def test_texts_of_any_kind_get_a_valid_answer(embedder: Embedder, task: EntitiesTask) -> None:
+    odd = [
+        "",
+        " ",
+        "\n\u200b",
+        "e\u0301a\u200d b",
+        "👨‍👩‍👧🇩🇪",
+        "שלום Paris",
+        "Paris " * 400,
+        "東京 パリ",
+        "a\r\nb",
+    ]
+    asked = pl.DataFrame(
+        {"record_id": odd, "content_hash": [f"odd {place}" for place in range(len(odd))], "content": odd}
+    )
+    found = annotated(embedder, task, frame(task, places(*NAMES)), asked)
+    assert [annotation.state for annotation in found] == ["labelled"] * len(odd)
+    for text, annotation in zip(odd, found, strict=True):
+        assert task.problem(annotation.label or "", Content.of_text(text)) is None
+
+
+def test_one_type_and_single_units_are_enough_to_learn_from(embedder: Embedder) -> None:
+    single = EntitiesTask(Entities(types={"word": "a word"}))
+    shown = frame(single, [("Paris", [{"start": 0, "end": 5, "type": "word"}])])
+    asked = frame(single, [("Oslo", [])]).with_columns(record_id=pl.lit("asked"))
+    assert single.named(annotated(embedder, single, shown, asked)[0].label or "") == ["word"]
+
+
+def test_real_entities_are_found_better_than_by_capitals(embedder: Embedder, task: EntitiesTask) -> None:
+    rows, capitals = [], []
+    for words, tags in sentences()[::6]:
+        text, tokens = joined(words)
+        rows.append((text, [asdict(span) for span in tagged_entities(tags, tokens)]))
+        runs = ["I-person" if word.istitle() else "O" for word in words]
+        capitals.append(spans_label(text, tagged_entities(runs, tokens)))
+    records = frame(task, rows)
+    shown, asked = records.gather_every(2), records.gather_every(2, 1)
+    assert (shown.height, asked.height) == (150, 150)
+
+    def strict_f1(labels: Sequence[str | None]) -> float:
+        return task.measure(asked["label"].to_list(), labels)[0].value or 0.0
+
+    found = strict_f1([annotation.label for annotation in annotated(embedder, task, shown, asked)])
+    assert found > 0.25
+    assert found > 1.5 * strict_f1(capitals[1::2])
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=30) | st.text("aB1 ’'_-東京パ👍🏽\u0301\u200d#@.", max_size=30))
+def test_units_are_all_that_is_not_white_space_in_order(text: str) -> None:
+    found = units(text)
+    assert "".join("".join(span.of(text) for span in found).split()) == "".join(text.split())
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    words = Words(text)
+    assert len(words.lower) == len(words.shapes) == len(words.runs()) == len(words.joined) or not found
+
+
+def test_units_are_words_and_characters_of_scripts_without_borders() -> None:
+    text = "Emma's #art at https://x.org/a_b, 東京のTokyo-Tower"
+    assert [span.of(text) for span in units(text)] == [
+        *("Emma", "'", "s", "#", "art", "at", "https://x.org/a_b,", "東", "京", "の", "Tokyo", "-", "Tower")
+    ]
+
+
+def test_what_is_known_from_a_text_does_not_mark_that_text() -> None:
+    gazetteer = Gazetteer([("in New York", [TypedSpan(3, 11, "place")]), ("York won", [TypedSpan(0, 4, "team")])])
+    assert gazetteer.marks(Words("new york or York")) == [
+        ["known B place", "known B 2"],
+        ["known I place", "known I 2"],
+        [],
+        ["known B team", "known B 1"],
+    ]
+    assert gazetteer.marks(Words("in New York"))[1:] == [[], ["known B team", "known B 1"]]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.floats(-9, 0), min_size=5, max_size=5), max_size=6))
+def test_the_best_tags_make_whole_entities_and_none_are_better(rows: list[list[float]]) -> None:
+    odds = np.array(rows).reshape(-1, 5)
+    follows = {OUTSIDE: "OBS", BEGIN: "IE", INSIDE: "IE", END: "OBS", SINGLE: "OBS"}
+    path, score = best_tags(odds)
+
+    def whole(tags: Sequence[int]) -> bool:
+        return not tags or (
+            (tags[0] not in (INSIDE, END) and tags[-1] not in (BEGIN, INSIDE))
+            and all("OBIES"[b] in follows[a] for a, b in pairwise(tags))
+        )
+
+    assert whole(path)
+    assert score == pytest.approx(sum(odds[place, tag] for place, tag in enumerate(path)))
+    if len(odds) <= 5:
+        every = (tags for tags in product(range(5), repeat=len(odds)) if whole(tags))
+        assert score == pytest.approx(max(sum(odds[p, t] for p, t in enumerate(tags)) for tags in every))
+
+
+def test_vectors_of_words_depend_on_their_context_and_stand_where_the_words_do(embedder: Embedder) -> None:
+    text = "a bank by the river 東京"
+    spans = units(text)
+    alone, again = span_vectors(embedder.encoder, [text, "she robbed a bank"], [spans, [Span(13, 17)]])
+    assert alone.shape == (len(spans), embedder.dimension)
+    assert np.linalg.norm(alone, axis=1) == pytest.approx(np.ones(len(spans)), abs=1e-5)
+    other = [float(alone[place] @ again[0]) for place in range(len(spans))]
+    assert int(np.argmax(other)) == 1
+    assert other[1] < 0.999
+    assert span_vectors(embedder.encoder, [], []) == []
+    far = "word " * 600
+    assert not span_vectors(embedder.encoder, [far], [[Span(2_900, 2_904)]])[0].any()
+
+
+def test_a_tagger_without_vectors_learns_from_words_alone() -> None:
+    def example(text: str, entities: tuple[TypedSpan, ...] = ()) -> Example:
+        words = Words(text)
+        return Example(words, np.zeros((len(words.spans), 0), dtype=np.float32), entities)
+
+    tagger = SpanTagger(
+        [example(f"we met {name} there", (TypedSpan(7, 7 + len(name), "person"),)) for name in ("Ann", "Bob", "Emma")]
+    )
+    [guess] = tagger.guess([example("we met Carl there")])
+    assert guess.entities == (TypedSpan(7, 11, "person"),)
+    assert 0 < guess.confidence < 1
+    assert tagger.guess([]) == []
