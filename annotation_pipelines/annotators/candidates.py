@@ -8,19 +8,12 @@ measures it on gold.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from annotation_pipelines.annotators.embedded.similarity import (
-    Array,
-    Vectors,
-    description_vectors,
-    mixed_probabilities,
-)
-from annotation_pipelines.selection.demonstrations import same_record
+from annotation_pipelines.annotators.embedded.similarity import LabelSimilarity
 from annotation_pipelines.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -55,6 +48,13 @@ class Candidates:
         # A demonstration without a label speaks for none.
         named = [any(name in task.labels for name in task.named(label)) for label in found["label"]]
         self._demonstrations = found.filter(pl.Series(named, dtype=pl.Boolean)).sort("record_id")
+        self._similarity = LabelSimilarity(
+            task,
+            self._demonstrations,
+            embedder,
+            neighbours=NEIGHBOURS,
+            demonstration_weight=DEMONSTRATION_WEIGHT,
+        )
 
     @property
     def version(self) -> object:
@@ -83,7 +83,7 @@ class Candidates:
         """
         if records.is_empty():
             return []
-        order = np.argsort(-np.round(self._probabilities(records), 9), axis=1, kind="stable")
+        order = np.argsort(-np.round(self._similarity.probabilities(records), 9), axis=1, kind="stable")
         chosen = []
         for row, ranked in enumerate(order.tolist()):
             wanted = set(needed[row]) if needed else set()
@@ -94,35 +94,6 @@ class Candidates:
                 kept.add(place)
             chosen.append([self._labels[place] for place in sorted(kept)])
         return chosen
-
-    def _probabilities(self, records: pl.DataFrame) -> Array:
-        return mixed_probabilities(
-            self._embedder.vectors(records.select("content_hash", "content")),
-            self._descriptions,
-            self._demonstration_vectors,
-            self._votes,
-            neighbours=NEIGHBOURS,
-            demonstration_weight=DEMONSTRATION_WEIGHT,
-            exclude=same_record(records, self._demonstrations),
-        )
-
-    @cached_property
-    def _descriptions(self) -> Vectors:
-        return description_vectors(self._embedder, self._task.labels)
-
-    @cached_property
-    def _demonstration_vectors(self) -> Vectors:
-        return self._embedder.vectors(self._demonstrations.select("content_hash", "content"), share=True)
-
-    @cached_property
-    def _votes(self) -> Array:
-        """Which labels each demonstration speaks for, shape (m, labels), rows that sum to 1."""
-        position = {label: index for index, label in enumerate(self._labels)}
-        votes = np.zeros((self._demonstrations.height, len(self._labels)))
-        for row, label in enumerate(self._demonstrations["label"]):
-            votes[row, [position[name] for name in self._task.named(label) if name in position]] = 1.0
-        shares: Array = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1.0)
-        return shares
 
 
 def recall(task: Task, gold: Sequence[str], shown: Sequence[Collection[str]]) -> float | None:

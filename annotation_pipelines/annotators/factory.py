@@ -8,7 +8,6 @@ import polars as pl
 
 from annotation_pipelines.annotators.base import Annotator
 from annotation_pipelines.annotators.panel import Panel
-from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project import Annotator as Declared
 from annotation_pipelines.project import Declaration, Project
 from annotation_pipelines.project import Panel as PanelSettings
@@ -110,14 +109,7 @@ def system_template(project: Project) -> str | None:
         return None
     if "\n" in text or "{" in text:
         return text
-    try:
-        return (project.folder / text).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeclarationError(
-            f"the prompt's template cannot be read ({error.__class__.__name__})",
-            where=project.folder / text,
-            todo="Put the file beside defs.yaml, or write the template's text in its place",
-        ) from None
+    return project.read_text(text, "the prompt's template")
 
 
 def _choice(declaration: Declaration) -> object:

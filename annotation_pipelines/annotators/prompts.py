@@ -19,7 +19,7 @@ from annotation_pipelines.annotators.aliases import AliasedTask
 from annotation_pipelines.annotators.fence import fence, fence_parts, unfence, well_formed
 from annotation_pipelines.content import Content
 from annotation_pipelines.errors import DeclarationError
-from annotation_pipelines.tasks.base import Annotation, Task
+from annotation_pipelines.tasks.base import Annotation, Found, Task
 from annotation_pipelines.tasks.choices import CHOICES, ChoosesAmong
 from annotation_pipelines.tasks.classification import ClassificationTask
 from annotation_pipelines.tasks.json_answer import NoAnswer, find_object
@@ -126,13 +126,28 @@ class Prompts:
             message = f"{well_formed(self._choosing.choices(labels))}\n\n{message}"
         return {"role": "user", "content": message}
 
-    def demonstration(self, content: str, label: str) -> list[Message]:
+    def demonstration(
+        self, content: str, label: str, *, original: str | None = None, take_out: Callable[[str], str] | None = None
+    ) -> list[Message]:
         """A record and the answer that people gave it, as a user's and an assistant's message; without reasons.
+
+        Args:
+            content: As it is sent.
+            original: As it is stored, where personal data is taken out: the label is about this.
+            take_out: Takes the same out of the answer's texts.
+
+        Returns:
+            No messages where the answer means nothing any more once personal data is taken out.
 
         Raises:
             ValueError: The label is not one of the task's.
         """
-        answer = self._task.answer(label, Content.read(content), confidence=self._confidence)
+        about = Content.read(content if original is None else original)
+        answer = self._task.answer(label, about, confidence=self._confidence)
+        if take_out is not None:
+            answer = self._changed(answer, take_out)
+            if self._task.parse(json.dumps(answer), Content.read(content)).state == "invalid":
+                return []
         if self._canary:
             answer = {canary.FIELD: self._code(content), **answer}
         said = well_formed(json.dumps(answer, ensure_ascii=False))
@@ -183,19 +198,23 @@ class Prompts:
             found = find_object(answer)
         except NoAnswer:
             return answer
+        return json.dumps(self._changed(found, restore), ensure_ascii=False)
+
+    def _changed(self, answer: Found, change: Callable[[str], str]) -> Found:
+        """An answer with its texts changed; labels stay as they are."""
         labels = self._task.labels
 
-        def put_back(value: object) -> object:
+        def changed(value: object) -> Any:
             match value:
                 case str():
-                    return value if value in labels else restore(value)
+                    return value if value in labels else change(value)
                 case list():
-                    return [put_back(each) for each in value]
+                    return [changed(each) for each in value]
                 case dict():
-                    return {name: put_back(each) for name, each in value.items()}
+                    return {name: changed(each) for name, each in value.items()}
             return value
 
-        return json.dumps(put_back(found), ensure_ascii=False)
+        return {name: changed(value) for name, value in answer.items()}
 
     def _code(self, content: str) -> str:
         return canary.code_for(well_formed(content), self._key)

@@ -176,16 +176,34 @@ class Project:
         Raises:
             DeclarationError: The file is not there or is not UTF-8 text.
         """
-        text = self.declaration.guideline
-        if "\n" in text or Path(text).suffix not in (".md", ".txt"):
-            return text.strip()
+        return self.text_of(self.declaration.guideline, "the guideline").strip()
+
+    def text_of(self, given: str, what: str) -> str:
+        """A text of the declaration: what is given, or the file beside defs.yaml that it names (.md, .txt).
+
+        Args:
+            what: What it is, for the message.
+
+        Raises:
+            DeclarationError: The file is not there or is not UTF-8 text.
+        """
+        if "\n" in given or Path(given).suffix not in (".md", ".txt"):
+            return given
+        return self.read_text(given, what)
+
+    def read_text(self, file: str, what: str) -> str:
+        """The text of a file beside defs.yaml.
+
+        Raises:
+            DeclarationError: The file is not there or is not UTF-8 text.
+        """
         try:
-            return (self.folder / text).read_text(encoding="utf-8").strip()
+            return (self.folder / file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DeclarationError(
-                f"the guideline cannot be read ({error.__class__.__name__})",
-                where=self.folder / text,
-                todo="Put the file beside defs.yaml, or write the guideline's text in its place",
+                f"{what} cannot be read ({error.__class__.__name__})",
+                where=self.folder / file,
+                todo="Put the file beside defs.yaml, or write the text in its place",
             ) from None
 
     def resolve(self, path: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from annotation_pipelines.annotators.base import Annotator
 from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project import Annotator as Declared
@@ -43,7 +41,7 @@ def make_judge(project: Project, store: Store, settings: Synthetic, judge: Judge
             where="synthetic: judge: annotator",
             todo="Name an openai annotator",
         )
-    rubric = _read(project, judge.rubric or RUBRIC, "rubric")
+    rubric = project.text_of(judge.rubric or RUBRIC, "the rubric").strip()
     return _make(project, store, declared, SCALE.make(), rubric, f"judge:{declared.called}")
 
 
@@ -56,7 +54,7 @@ def make_blind(
         DeclarationError: There is no annotator of that name, or the guideline cannot be read.
     """
     declared = _declared(project, settings, round_trip.annotator, "round_trip")
-    guideline = _read(project, round_trip.guideline, "guideline")
+    guideline = project.text_of(round_trip.guideline, "the guideline").strip()
     return _make(project, store, declared, Classification(labels=labels).make(), guideline, f"blind:{declared.called}")
 
 
@@ -82,20 +80,6 @@ def _sober(annotator: Declared) -> Declared:
     if annotator.openai.temperature is not None:
         changes["temperature"] = 0.0
     return annotator.model_copy(update={"openai": annotator.openai.model_copy(update=changes)})
-
-
-def _read(project: Project, text: str, what: str) -> str:
-    """A text of the declaration, read from its file where it is one."""
-    if "\n" in text or Path(text).suffix not in (".md", ".txt"):
-        return text.strip()
-    try:
-        return (project.folder / text).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeclarationError(
-            f"the {what} cannot be read ({error.__class__.__name__})",
-            where=project.folder / text,
-            todo="Put the file beside defs.yaml, or write its text in its place",
-        ) from None
 
 
 def _make(project: Project, store: Store, declared: Declared, task: Task, guideline: str, name: str) -> Annotator:

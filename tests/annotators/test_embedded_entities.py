@@ -164,7 +164,7 @@ def test_real_entities_are_found_better_than_by_capitals(embedder: Embedder, tas
     assert found > 1.5 * strict_f1(capitals[1::2])
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30) | st.text("aB1 ’'_-東京パ👍🏽\u0301\u200d#@.", max_size=30))
 def test_units_are_all_that_is_not_white_space_in_order(text: str) -> None:
     found = units(text)
@@ -192,7 +192,7 @@ def test_what_is_known_from_a_text_does_not_mark_that_text() -> None:
     assert gazetteer.marks(Words("in New York"))[1:] == [[], ["known B team", "known B 1"]]
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.floats(-9, 0), min_size=5, max_size=5), max_size=6))
 def test_the_best_tags_make_whole_entities_and_none_are_better(rows: list[list[float]]) -> None:
     odds = np.array(rows).reshape(-1, 5)

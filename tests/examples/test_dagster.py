@@ -23,6 +23,11 @@ DECLARED = {file.parent.name: yaml.safe_load(file.read_text(encoding="utf-8")) f
 ON_THIS_MACHINE = sorted(
     name for name, declared in DECLARED.items() if "openai" not in str(declared["attributes"].get("annotators"))
 )
+FEW: dict[str, Any] = {
+    "selection": {"strategy": "random", "per_partition": 100},
+    "demonstrations": {"pool": 60},
+}
+"""What makes a run short. How good annotators are on all of an example, its own test and the benchmark say."""
 
 
 def run(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +51,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ON_THIS_MACHINE)
 def test_an_example_without_a_key_runs_through(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example = Example(tmp_path / "workspace", name)
+    example = Example(tmp_path / "workspace", name, **FEW)
     run(example, monkeypatch)
     states = dict(example.store.query("SELECT state, count(*) FROM llm_labels GROUP BY ALL").iter_rows())
     assert states.keys() <= {"labelled", "abstained"}

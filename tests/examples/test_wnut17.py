@@ -90,11 +90,7 @@ def measured(example: Example, found: pl.DataFrame) -> list[Metric]:
 
 
 def copyist(example: Example, manner: Callable[[str], str]) -> Callable[[Call], Act]:
-    """A model that knows the entities, lists them without counting, and writes them in a manner of its own.
-
-    An entity that does not stand at the places that come first is asked for once more with its occurrence, when it is
-    told that the answer is not right.
-    """
+    """A model that knows the entities, counts only where it must, and writes them in a manner of its own."""
     task = example.project.task
     gold = dict(records(example).select("content", "gold").iter_rows())
 

@@ -14,6 +14,8 @@ TYPES = {
     "score": pl.Float64,
     "label_shift": pl.Float64,
     "label_problem": pl.String,
+    "rationale": pl.String,
+    "rationale_problem": pl.String,
     "reused": pl.Boolean,
     "event_time": pl.Datetime("us", "UTC"),
 }
@@ -41,6 +43,8 @@ def sound_frame(rows=20):
             "accounted_for": ["once"] * rows,
             "label_shift": [0.0] * rows,
             "label_problem": [None] * rows,
+            "rationale": [None] * rows,
+            "rationale_problem": [None] * rows,
         },
         schema=TYPES,
     )

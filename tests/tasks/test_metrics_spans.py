@@ -115,7 +115,7 @@ spans = st.builds(
 labels = st.lists(spans, max_size=5).map(lambda found: label(*found))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(labels, st.none() | labels), min_size=1, max_size=4))
 def test_kinder_metrics_are_never_below_the_strict_one_and_perfect_answers_get_1(
     records: list[tuple[str, str | None]],

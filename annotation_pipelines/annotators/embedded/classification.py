@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from annotation_pipelines import project
-from annotation_pipelines.annotators.embedded.similarity import (
-    Array,
-    Vectors,
-    description_vectors,
-    mixed_probabilities,
-)
-from annotation_pipelines.selection.demonstrations import same_record
+from annotation_pipelines.annotators.embedded.similarity import Array, LabelSimilarity
 from annotation_pipelines.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -34,9 +26,14 @@ class ClassificationAnswerer:
     def __init__(
         self, settings: project.EmbeddedAnnotator, task: Task, demonstrations: pl.DataFrame, embedder: Embedder
     ) -> None:
-        self._settings, self._task, self._embedder = settings, task, embedder
-        self._labels = list(task.labels)
-        self._demonstrations = demonstrations.filter(pl.col("label").is_in(self._labels))
+        self._task = task
+        self._similarity = LabelSimilarity(
+            task,
+            demonstrations.filter(pl.col("label").is_in(list(task.labels))),
+            embedder,
+            neighbours=settings.neighbours,
+            demonstration_weight=settings.demonstration_weight,
+        )
 
     @property
     def version(self) -> object:
@@ -45,35 +42,9 @@ class ClassificationAnswerer:
 
     def answers(self, records: pl.DataFrame) -> list[dict[str, Any]]:
         """label, confidence and scores of every record; a record that is a demonstration does not vote on itself."""
-        probabilities = mixed_probabilities(
-            self._embedder.vectors(records.select("content_hash", "content")),
-            self._descriptions,
-            self._demonstration_vectors,
-            self._votes,
-            neighbours=self._settings.neighbours,
-            demonstration_weight=self._settings.demonstration_weight,
-            exclude=same_record(records, self._demonstrations),
-        )
-        return [self._answer(row) for row in probabilities]
+        return [self._answer(row) for row in self._similarity.probabilities(records)]
 
     def _answer(self, probabilities: Array) -> dict[str, Any]:
-        scores = {label: round(float(p), 6) for label, p in zip(self._labels, probabilities, strict=True)}
+        scores = {label: round(float(p), 6) for label, p in zip(self._similarity.labels, probabilities, strict=True)}
         label = max(scores, key=lambda name: scores[name])
         return {"label": label, "confidence": scores[label], "scores": scores}
-
-    @cached_property
-    def _descriptions(self) -> Vectors:
-        return description_vectors(self._embedder, self._task.labels)
-
-    @cached_property
-    def _demonstration_vectors(self) -> Vectors:
-        return self._embedder.vectors(self._demonstrations.select("content_hash", "content"), share=True)
-
-    @cached_property
-    def _votes(self) -> Array:
-        """Which label each demonstration votes for, shape (m, labels), one 1 a row."""
-        position = {label: index for index, label in enumerate(self._labels)}
-        votes = np.zeros((self._demonstrations.height, len(self._labels)))
-        for row, label in enumerate(self._demonstrations["label"]):
-            votes[row, position[label]] = 1.0
-        return votes

@@ -14,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotation_pipelines.selection.demonstrations import nearest_demonstrations
+from annotation_pipelines.selection.demonstrations import nearest_demonstrations, same_record
+from annotation_pipelines.tasks.base import Task
 
 if TYPE_CHECKING:
     from annotation_pipelines.distillation.embedding import Embedder
@@ -47,6 +49,63 @@ def description_vectors(embedder: Embedder, labels: Mapping[str, str]) -> Vector
     texts = label_texts(labels)
     hashes = [f"description:{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}" for text in texts]
     return embedder.vectors(pl.DataFrame({"content_hash": hashes, "content": texts}))
+
+
+class LabelSimilarity:
+    """How likely each label of a task is for a record, by its descriptions and the nearest demonstrations.
+
+    Args:
+        demonstrations: record_id, content_hash, content, label. One that names several labels shares its vote among
+            them; one that names none has none.
+        neighbours, demonstration_weight: As in `mixed_probabilities`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        demonstrations: pl.DataFrame,
+        embedder: Embedder,
+        *,
+        neighbours: int,
+        demonstration_weight: float,
+    ) -> None:
+        self._task, self._demonstrations, self._embedder = task, demonstrations, embedder
+        self._neighbours, self._weight = neighbours, demonstration_weight
+        self.labels = list(task.labels)
+
+    def probabilities(self, records: pl.DataFrame) -> Array:
+        """Shape (n, labels); a record that is a demonstration does not vote on itself.
+
+        Args:
+            records: record_id, content_hash and content of n records.
+        """
+        return mixed_probabilities(
+            self._embedder.vectors(records.select("content_hash", "content")),
+            self._descriptions,
+            self._demonstration_vectors,
+            self._votes,
+            neighbours=self._neighbours,
+            demonstration_weight=self._weight,
+            exclude=same_record(records, self._demonstrations),
+        )
+
+    @cached_property
+    def _descriptions(self) -> Vectors:
+        return description_vectors(self._embedder, self._task.labels)
+
+    @cached_property
+    def _demonstration_vectors(self) -> Vectors:
+        return self._embedder.vectors(self._demonstrations.select("content_hash", "content"), share=True)
+
+    @cached_property
+    def _votes(self) -> Array:
+        """Which labels each demonstration speaks for, shape (m, labels), rows that sum to 1, or to 0 without any."""
+        position = {label: index for index, label in enumerate(self.labels)}
+        votes = np.zeros((self._demonstrations.height, len(self.labels)))
+        for row, label in enumerate(self._demonstrations["label"]):
+            votes[row, [position[name] for name in self._task.named(label) if name in position]] = 1.0
+        shares: Array = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1.0)
+        return shares
 
 
 def label_texts(labels: Mapping[str, str]) -> list[str]:

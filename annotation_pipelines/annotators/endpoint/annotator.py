@@ -169,7 +169,8 @@ class OpenAIAnnotator:
         shown = self._shown(records)
         choices: Sequence[Sequence[str] | None] = self._choices(records, shown) or [None] * len(records)
         for (record_id, content_hash, content), places, labels in zip(rows, shown, choices, strict=True):
-            before = b",".join((self._system, *(self._demonstrations[place] for place in places)))
+            examples = (self._demonstrations[place] for place in places)
+            before = b",".join(filter(None, (self._system, *examples)))
             prompt = self._prompt(before, self._seen(content), 0, labels)
             requests.append(Request(self._key(prompt.messages), record_id, content_hash, prompt))
         return requests
@@ -342,9 +343,11 @@ class OpenAIAnnotator:
         rendered = []
         for content, label in demonstrations.select("content", "label").iter_rows():
             seen = self._seen(content)
-            shown = self._redactor.redact_content(seen)[0] if self._redactor else seen
+            shown, redacted = self._redactor.redact_content(seen) if self._redactor else (seen, None)
+            take_out = redacted.take_out if redacted and redacted.mapping else None
             try:
-                rendered.append(encoded(self._prompts.demonstration(shown, label)))
+                made = self._prompts.demonstration(shown, label, original=seen, take_out=take_out)
+                rendered.append(encoded(made) if made else b"")
             except ValueError as error:
                 raise AnnotatorError(
                     f"a demonstration's label is not one of the task's: {error}",

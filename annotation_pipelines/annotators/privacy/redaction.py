@@ -73,6 +73,12 @@ class Redacted:
             return text
         return _MENTION.sub(lambda match: self.mapping.get(f"[{match[1] or match[2]}]", match[0]), text)
 
+    def take_out(self, text: str) -> str:
+        """Another text about the same record, such as people's answer, with placeholders for the same values."""
+        for placeholder, value in sorted(self.mapping.items(), key=lambda pair: -len(pair[1])):
+            text = text.replace(value, placeholder)
+        return text
+
     def _original(self, offset: int, *, first: bool) -> int:
         index = bisect_right(self._replacements, offset, key=lambda r: r.redacted_start) - 1
         if index < 0:
