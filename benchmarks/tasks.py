@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
 from _common import ROOT, figure
 
 sys.path.insert(0, str(ROOT))
@@ -72,7 +71,7 @@ def measure(name: str) -> None:
         with endpoint(name, example) as url:
             if url is not None:
                 model = {"model": "gpt-3.5-turbo", "base_url": url, "concurrency": 64, "api_key_env": "HOME"}
-                redeclare(example, annotators=[{"openai": model}])
+                example.redeclare(annotators=[{"openai": model}])
             example.read()
             start = time.perf_counter()
             counts = example.annotate()
@@ -100,14 +99,6 @@ def measure(name: str) -> None:
         held_out = teacher.filter(teacher["split"] == "evaluation")["records"].max()
         figure(f"{name}_score", scores.get(task.headline), task.headline, records=held_out, annotator=who, all=scores)
         figure(f"{name}_parser_microseconds", round(parser_microseconds(example), 1), "us", annotator=who)
-
-
-def redeclare(example: Example, **changes: object) -> None:
-    """Replace keys of an example's declaration."""
-    file = example.folder / "defs.yaml"
-    document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    document["attributes"] |= changes
-    file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def parser_microseconds(example: Example) -> float:

@@ -38,11 +38,15 @@ class Example:
         self.workspace, self.name = Workspace(folder), name
         self.folder = folder / "assets" / name
         shutil.copytree(EXAMPLES / name, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        self.redeclare(**changes)
+        self.store = Store(self.workspace.home(name))
+
+    def redeclare(self, **changes: Any) -> None:
+        """Replace keys of the declaration, or drop those that are None."""
         document = yaml.safe_load((self.folder / "defs.yaml").read_text(encoding="utf-8"))
         changed = {**document["attributes"], **changes}
         document["attributes"] = {key: value for key, value in changed.items() if value is not None}
         (self.folder / "defs.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-        self.store = Store(self.workspace.home(name))
 
     @property
     def project(self) -> Project:

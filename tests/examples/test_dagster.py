@@ -24,10 +24,29 @@ ON_THIS_MACHINE = sorted(
     name for name, declared in DECLARED.items() if "openai" not in str(declared["attributes"].get("annotators"))
 )
 FEW: dict[str, Any] = {
-    "selection": {"strategy": "random", "per_partition": 100},
-    "demonstrations": {"pool": 60},
+    "selection": {"strategy": "random", "per_partition": 60},
+    "demonstrations": {"pool": 40},
 }
-"""What makes a run short. How good annotators are on all of an example, its own test and the benchmark say."""
+"""What makes a run short, with `take_few`. On all of an example there are its own test and the benchmark."""
+
+
+TAKE_FEW = """
+import runpy
+from pathlib import Path
+
+
+def records(start, end):
+    rows = list(runpy.run_path(str(Path(__file__).with_name("source.py")))["records"](start, end))
+    return rows[:: max(1, len(rows) // 240)]
+"""
+
+
+def take_few(example: Example) -> None:
+    """Let the source give some 240 of its rows, from all over."""
+    declared = DECLARED[example.name]["attributes"]["source"]
+    if "python" in declared:
+        (example.folder / "few.py").write_text(TAKE_FEW, encoding="utf-8")
+        example.redeclare(source={**declared, "python": "few.py:records"})
 
 
 def run(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +71,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ON_THIS_MACHINE)
 def test_an_example_without_a_key_runs_through(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = Example(tmp_path / "workspace", name, **FEW)
+    take_few(example)
     run(example, monkeypatch)
     states = dict(example.store.query("SELECT state, count(*) FROM llm_labels GROUP BY ALL").iter_rows())
     assert states.keys() <= {"labelled", "abstained"}
@@ -68,7 +88,9 @@ def test_an_example_without_a_key_runs_through(name: str, tmp_path: Path, monkey
 def test_an_example_that_asks_a_model_runs_through(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     behave: list[Callable[[Call], Act]] = []
     with MockEndpoint(lambda call: behave[0](call)) as mock:
-        example = Example(tmp_path / "workspace", name, annotators=openai_annotator(mock.url))
+        example = Example(
+            tmp_path / "workspace", name, annotators=openai_annotator(mock.url), selection=FEW["selection"]
+        )
         behave.append(oracle(example.project, OTHERWISE[name]))
         run(example, monkeypatch)
         assert len(mock.calls) > 0

@@ -21,7 +21,7 @@ from tests.mock_endpoint import MockEndpoint, answer
 from tests.workspaces import Fixture, declaration, ml_records, openai_annotator
 
 COMMAND = Path(sys.executable).parent / "annotation-pipelines"
-FIVE = ["2020-03-18", "2020-03-19", "2020-03-20", "2020-03-21", "2020-03-22"]
+THREE = ["2020-03-18", "2020-03-19", "2020-03-20"]
 STAGES = ["raw_records", "embeddings", "human_labels", "selected_records", "llm_labels", "validation_results"]
 SELECTOR = {"repositoryLocationName": "annotation_pipelines", "repositoryName": "__repository__"}
 
@@ -67,9 +67,9 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     folder = tmp_path_factory.mktemp("workspace")
     port, pages = free_port(), free_port()
     with MockEndpoint(lambda call: answer("mlops")) as endpoint:
-        partitions = {"every": "day", "start": "2020-03-16", "end": "2020-03-26"}
+        partitions = {"every": "day", "start": "2020-03-16", "end": "2020-03-22"}
         shop = Fixture(
-            folder, ml_records(10), declaration(annotators=openai_annotator(endpoint.url), partitions=partitions)
+            folder, ml_records(6), declaration(annotators=openai_annotator(endpoint.url), partitions=partitions)
         )
         environment = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
         command = [COMMAND, "ui", "--port", str(port), "--pages-port", str(pages)]
@@ -127,10 +127,10 @@ def node(ui: Ui, stage: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_backfill_of_five_partitions_runs_through_and_tells_its_story(ui: Ui) -> None:
+def test_a_backfill_of_three_partitions_runs_through_and_tells_its_story(ui: Ui) -> None:
     params = {
         "assetSelection": [{"path": ["shop", stage]} for stage in [*STAGES, "trusted_labels"]],
-        "partitionNames": FIVE,
+        "partitionNames": THREE,
     }
     launched = ui.ask(BACKFILL, params=params)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
@@ -141,7 +141,7 @@ def test_a_backfill_of_five_partitions_runs_through_and_tells_its_story(ui: Ui) 
 
     assert ui.wait("the backfill", ended, 300) == "COMPLETED_SUCCESS"
     labels = node(ui, "llm_labels")
-    assert labels["partitionStats"]["numMaterialized"] == 5
+    assert labels["partitionStats"]["numMaterialized"] == 3
     entries = {e["label"]: e for e in labels["latestMaterializationByPartition"][0]["metadataEntries"]}
     assert entries["label_distribution"]["mdStr"].startswith("![label distribution](data:image/png;base64,")
     assert entries["sample"]["__typename"] == "TableMetadataEntry"
