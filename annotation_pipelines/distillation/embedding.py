@@ -149,3 +149,14 @@ class Embedder:
                 self.cache.write(shard, together(parts))
                 saved = time.monotonic()
         return texts.height
+
+
+class Uncached:
+    """An encoder without a cache: for texts that are not to be kept."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+
+    def vectors(self, frame: pl.DataFrame, progress: Progress | None = None) -> Vectors:
+        """The vectors of a frame's texts (content), in its order: float32, shape (n, dimension), rows of length 1."""
+        return self.encoder.encode([readable(text) for text in frame["content"]], progress)

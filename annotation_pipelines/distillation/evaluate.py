@@ -12,7 +12,7 @@ import polars as pl
 from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.prediction import load_model
 from annotation_pipelines.distillation.registry import Model, ModelRegistry
-from annotation_pipelines.distillation.training import trained_on
+from annotation_pipelines.distillation.students.files import trained_on
 from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.project import Project
 from annotation_pipelines.quality.validity import are_labels
@@ -39,6 +39,7 @@ _METRICS = pl.Schema(
     {
         "model_version": pl.String(),
         "split": pl.String(),
+        "slice": pl.String(),
         "metric": pl.String(),
         "label": pl.String(),
         "value": pl.Float64(),
@@ -145,11 +146,11 @@ def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str 
     student = candidate or champion
     answers: dict[str, pl.DataFrame] = {}
     if student is not None:
-        answers[student.version] = _answers(registry, student, embedder, gold)
+        answers[student.version] = _answers(registry, student, task, embedder, gold)
     unusable = ""
     if candidate is not None and champion is not None:
         try:
-            answers[champion.version] = _answers(registry, champion, embedder, gold)
+            answers[champion.version] = _answers(registry, champion, task, embedder, gold)
         except AnnotationPipelinesError as error:
             unusable = f"the champion {champion.version} cannot be used any more: {error.problem}"
             logging.getLogger(__name__).warning("%s", unusable)
@@ -219,15 +220,15 @@ def decide(
     return f"{candidate.version} is promoted: {beside}", True
 
 
-def _answers(registry: ModelRegistry, model: Model, embedder: Embedder, gold: pl.DataFrame) -> pl.DataFrame:
+def _answers(registry: ModelRegistry, model: Model, task: Task, embedder: Embedder, gold: pl.DataFrame) -> pl.DataFrame:
     """The gold that a model was not trained on, with its answer."""
     unseen = gold
     seen = trained_on(registry.folder(model.version))
     if seen is not None:
         for known in ("record_id", "content_hash"):
             unseen = unseen.join(seen, on=known, how="anti", maintain_order="left")
-    labels, _ = load_model(registry, model, embedder).label(unseen.select("content_hash", "content"))
-    return unseen.with_columns(answer=pl.Series(labels, dtype=pl.String))
+    predicted = load_model(registry, model, task, embedder).predict(unseen.select("content_hash", "content"))
+    return unseen.with_columns(answer=pl.Series(predicted.labels, dtype=pl.String))
 
 
 def _right(given: Sequence[str | None], truth: Sequence[str]) -> list[bool]:
@@ -264,7 +265,7 @@ def _teacher_rows(teacher: pl.DataFrame, split: str, task: Task, seed: int) -> l
 def _rows(
     model: str, split: str, truth: list[str], given: Sequence[str | None], task: Task, seed: int
 ) -> list[tuple[object, ...]]:
-    return [(model, split, *_fields(metric)) for metric in task.measure(truth, given, seed=seed)]
+    return [(model, split, "", *_fields(metric)) for metric in task.measure(truth, given, seed=seed)]
 
 
 def _fields(metric: Metric) -> tuple[object, ...]:

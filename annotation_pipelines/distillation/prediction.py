@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from annotation_pipelines.distillation.embedding import Embedder, Progress
+from annotation_pipelines.distillation.embedding import Embedder, Progress, Uncached
 from annotation_pipelines.distillation.encoder import Encoder
-from annotation_pipelines.distillation.linear import LinearStudent
 from annotation_pipelines.distillation.registry import Model, ModelRegistry
+from annotation_pipelines.distillation.students.base import Predicted, Student, TextVectors
+from annotation_pipelines.distillation.students.files import read_model
 from annotation_pipelines.errors import TrainingError
 from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import UNPARTITIONED
+from annotation_pipelines.tasks.base import Task
 
 _CHUNK = 5_000
+_TEXTS = pl.Schema({"content_hash": pl.String(), "content": pl.String()})
 
 _STALE = """
 FROM records r LEFT JOIN predictions p USING (record_id)
@@ -54,28 +55,18 @@ class PredictionCounts:
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """A student with the embedder whose vectors it was trained on."""
+    """A student with the source of the vectors that it was trained on."""
 
     version: str
-    student: LinearStudent
-    embedder: Embedder
+    student: Student
+    vectors: TextVectors
 
-    def probabilities(self, frame: pl.DataFrame, progress: Progress | None = None) -> NDArray[np.float64]:
-        """The probability of every class of the student for a frame's texts (content_hash, content), shape (n, k)."""
-        return self.student.predict_proba(self.embedder.vectors(frame, progress))
-
-    def label(self, frame: pl.DataFrame, progress: Progress | None = None) -> tuple[list[str], NDArray[np.float64]]:
-        """The label of every text and the probability of it."""
-        return named(self.student, self.probabilities(frame, progress))
+    def predict(self, frame: pl.DataFrame, progress: Progress | None = None) -> Predicted:
+        """What the student says of the rows of a frame of content_hash and content."""
+        return self.student.predict(frame, self.vectors, progress)
 
 
-def named(student: LinearStudent, probabilities: NDArray[np.float64]) -> tuple[list[str], NDArray[np.float64]]:
-    """The most probable label of every row, shape (n, k), and its probability."""
-    best = probabilities.argmax(axis=1)
-    return [student.classes_[index] for index in best], probabilities[np.arange(len(best)), best]
-
-
-def load_model(registry: ModelRegistry, model: Model, embedder: Embedder) -> ReadyModel:
+def load_model(registry: ModelRegistry, model: Model, task: Task, embedder: Embedder) -> ReadyModel:
     """Read a model's files.
 
     Args:
@@ -85,8 +76,8 @@ def load_model(registry: ModelRegistry, model: Model, embedder: Embedder) -> Rea
         StoreCorrupted: The files are missing or damaged.
         TrainingError: The encoder of that name is not the one any more that the model was trained on.
     """
-    student, card = LinearStudent.load(registry.folder(model.version))
-    if card["encoder_id"] != embedder.encoder.id:
+    student, card = read_model(registry.folder(model.version), task)
+    if not student.own_encoder and card["encoder_id"] != embedder.encoder.id:
         encoder = Encoder(card["encoder"])
         if encoder.id != card["encoder_id"]:
             raise TrainingError(
@@ -117,11 +108,11 @@ def predict(
     """
     registry = ModelRegistry(store)
     champion = registry.champion()
-    predicted = 0
+    predicted, least = 0, project.declaration.distillation.abstain_below
     if champion is not None:
         params = {"version": champion.version}
         todo = int(store.query(f"SELECT count(*) AS n {_STALE}", params)["n"][0])
-        ready = load_model(registry, champion, embedder) if todo else None
+        ready = load_model(registry, champion, project.task, embedder) if todo else None
         while ready is not None and predicted < todo:
             rows = store.query(
                 f"SELECT r.record_id, r.content_hash, r.partition_key, r.content {_STALE} "
@@ -130,10 +121,10 @@ def predict(
             )
             if rows.is_empty():
                 break
-            labels, confidence = ready.label(rows.select("content_hash", "content"))
+            said = ready.predict(rows.select("content_hash", "content"))
             predicted += rows.height
             with store.transaction() as con:
-                store.upsert(con, "predictions", _prediction_rows(rows, labels, confidence, champion.version))
+                store.upsert(con, "predictions", _prediction_rows(rows, said, least, champion.version))
             if progress is not None:
                 progress(predicted, max(todo, predicted))
     with store.transaction() as con:
@@ -156,13 +147,13 @@ def champion_probabilities(store: Store, project: Project, records: pl.DataFrame
     champion = registry.champion()
     if champion is None:
         return None
-    ready = load_model(registry, champion, Embedder.for_project(project, store))
-    labels, confidence = ready.label(records.select("content_hash", "content"))
+    ready = load_model(registry, champion, project.task, Embedder.for_project(project, store))
+    predicted = ready.predict(records.select("content_hash", "content"))
     return pl.DataFrame(
         {
             "record_id": records["record_id"],
-            "label": pl.Series(labels, dtype=pl.String),
-            "confidence": pl.Series(confidence, dtype=pl.Float64),
+            "label": pl.Series(predicted.labels, dtype=pl.String),
+            "confidence": pl.Series(predicted.confidence, dtype=pl.Float64),
         }
     )
 
@@ -185,27 +176,27 @@ def predict_texts(store: Store, project: Project, texts: Sequence[str]) -> pl.Da
             where=project.name,
             todo=f"Train one with: annotation-pipelines run {project.name}",
         )
-    ready = load_model(registry, champion, Embedder.for_project(project, store))
-    vectors = ready.embedder.encoder.encode(list(texts))
-    labels, confidence = named(ready.student, ready.student.predict_proba(vectors))
+    ready = load_model(registry, champion, project.task, Embedder.for_project(project, store))
+    rows = pl.DataFrame({"content_hash": [""] * len(texts), "content": list(texts)}, schema=_TEXTS)
+    predicted = ready.student.predict(rows, Uncached(ready.vectors.encoder))
     return pl.DataFrame(
         {
             "text": pl.Series(list(texts), dtype=pl.String),
-            "label": pl.Series(labels, dtype=pl.String),
-            "confidence": pl.Series(confidence, dtype=pl.Float64),
+            "label": pl.Series(predicted.labels, dtype=pl.String),
+            "confidence": pl.Series(predicted.confidence, dtype=pl.Float64),
         }
     )
 
 
-def _prediction_rows(
-    rows: pl.DataFrame, labels: list[str], confidence: NDArray[np.float64], version: str
-) -> pl.DataFrame:
+def _prediction_rows(rows: pl.DataFrame, predicted: Predicted, least: float, version: str) -> pl.DataFrame:
+    confidence = pl.Series(predicted.confidence, dtype=pl.Float64)
     return rows.select(
         "record_id",
         "content_hash",
         "partition_key",
-        label=pl.Series(labels, dtype=pl.String),
-        confidence=pl.Series(confidence, dtype=pl.Float64),
+        label=pl.Series(predicted.labels, dtype=pl.String),
+        confidence=confidence,
         model_version=pl.lit(version),
         predicted_at=pl.lit(datetime.now(UTC)),
+        state=pl.Series(["abstained" if sure < least else "predicted" for sure in confidence], dtype=pl.String),
     )

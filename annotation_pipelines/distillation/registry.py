@@ -34,6 +34,10 @@ class Model:
     trained_at: datetime
     promoted_at: datetime | None
     run_id: str | None
+    data_fingerprint: str | None = None
+    config: str | None = None
+    decision: str | None = None
+    decided_at: datetime | None = None
 
 
 class ModelRegistry:
@@ -75,6 +79,8 @@ class ModelRegistry:
         encoder: str,
         silver: int,
         gold: int,
+        data_fingerprint: str | None = None,
+        config: str | None = None,
         run_id: str | None = None,
     ) -> Model:
         """Enter a trained model as the candidate; an earlier candidate is retired.
@@ -97,6 +103,8 @@ class ModelRegistry:
                     "path": str(self.folder(version).relative_to(self.store.home)),
                     "trained_at": datetime.now(UTC),
                     "run_id": run_id,
+                    "data_fingerprint": data_fingerprint,
+                    "config": config,
                 }
                 con.execute("UPDATE models SET status = 'retired' WHERE status = 'candidate'")
                 self.store.append(con, "models", pl.DataFrame([row], schema_overrides=_NULLABLE))
@@ -184,4 +192,4 @@ class ModelRegistry:
         return Model(**rows.row(0, named=True))
 
 
-_NULLABLE = {"parent": pl.String, "run_id": pl.String}
+_NULLABLE = {"parent": pl.String, "run_id": pl.String, "data_fingerprint": pl.String, "config": pl.String}

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from annotation_pipelines.distillation.embedding import Embedder, Progress
-from annotation_pipelines.distillation.linear import LinearStudent
 from annotation_pipelines.distillation.registry import ModelRegistry
-from annotation_pipelines.errors import StoreCorrupted, StoreError, TrainingError
-from annotation_pipelines.project import Project, digest
+from annotation_pipelines.distillation.students.base import Examples, Student
+from annotation_pipelines.distillation.students.files import read_model, trained_on, write_model
+from annotation_pipelines.distillation.students.registry import student_class
+from annotation_pipelines.errors import StoreCorrupted, TrainingError
+from annotation_pipelines.project import Distillation, Project, digest
+from annotation_pipelines.quality.validity import are_labels
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import UNPARTITIONED
+from annotation_pipelines.tasks.base import UNANSWERED, Task
 
-METHOD = 1
+METHOD = 2
 """Raised when the same labels would give another model."""
-
-TRAINING_FILE = "training.parquet"
-_TRAINING_COLUMNS = ["record_id", "content_hash", "label", "origin", "weight"]
 
 # A label counts for the content that it was given for. Gold that people brought may stand for texts that the source
 # does not have.
 _TRUSTED = """
 SELECT t.record_id, t.content_hash, t.label, t.origin, t.weight,
+       CASE WHEN t.origin = 'silver' THEN l.scores END AS scores,
        CASE WHEN r.record_id IS NULL THEN h.content
             WHEN r.deleted_at IS NULL AND r.content_hash = t.content_hash THEN r.content END AS content,
        coalesce(h.role = 'evaluation', false) AS held_out
@@ -40,9 +39,16 @@ FROM trusted_labels t
 LEFT JOIN records r ON r.record_id = t.record_id
 LEFT JOIN human_labels h ON h.record_id = t.record_id
     AND (h.content_hash = t.content_hash OR h.role = 'evaluation')
+LEFT JOIN llm_labels l ON l.record_id = t.record_id AND l.content_hash = t.content_hash AND l.annotator = $annotator
 ORDER BY t.content_hash, t.label, t.record_id
 """
 _EVALUATION_TEXTS = "SELECT content FROM human_labels WHERE role = 'evaluation'"
+_AUDIT = f"""
+SELECT h.content_hash, h.content, h.label, l.label AS given, l.confidence, l.scores
+FROM human_labels h JOIN llm_labels l USING (record_id, content_hash)
+WHERE h.role <> 'evaluation' AND l.annotator = $annotator AND l.state NOT IN {UNANSWERED}
+ORDER BY h.content_hash, h.label
+"""
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,13 @@ class TrainingRows:
     """What there is to learn from.
 
     Attributes:
-        rows: record_id, content_hash, content, label, origin, weight; in an order that depends on them alone.
+        examples: Rows in an order that depends on them alone, and what the teacher says of gold.
         leaked: Labels left out because their record, or a text that reads the same, is held out for evaluation.
         outdated: Labels left out because the record has another content by now, or is gone.
         unknown: Labels left out because the task does not have them.
     """
 
-    rows: pl.DataFrame
+    examples: Examples
     leaked: int
     outdated: int
     unknown: int
@@ -67,7 +73,7 @@ class TrainedModel:
     """The student of the present trusted labels.
 
     Attributes:
-        path: The folder with model.safetensors, card.json and training.parquet.
+        path: The folder with the student's files, card.json and training.parquet.
         trained: Whether it was trained now; otherwise this version was there.
         status: As in the table models.
     """
@@ -81,7 +87,7 @@ class TrainedModel:
     leaked: int
     outdated: int
     unknown: int
-    student: LinearStudent
+    student: Student
 
     def facts(self) -> dict[str, float | int | str | None]:
         """Counts and cross-validated figures by name."""
@@ -93,9 +99,7 @@ class TrainedModel:
             "leaked": self.leaked,
             "outdated": self.outdated,
             "unknown_label": self.unknown,
-            "classes": len(self.student.classes_),
-            "cv_agreement": self.student.cv_accuracy_,
-            "cv_log_loss": self.student.cv_log_loss_,
+            **self.student.figures(),
         }
 
 
@@ -117,46 +121,41 @@ def train(
         DeclarationError: The encoder cannot be loaded.
         StoreError: The store or the model cannot be written.
     """
-    declaration = project.declaration
-    config = declaration.distillation
-    with store.transaction() as con:
-        trusted = store.frame(con, _TRUSTED)
-        evaluation_texts = store.frame(con, _EVALUATION_TEXTS)["content"]
-    found = training_rows(trusted, evaluation_texts, list(project.task.labels))
-    _check_enough(found, config.min_labels)
+    config, task = project.declaration.distillation, project.task
+    found = read_examples(store, project)
+    _check_enough(found, config.min_labels, exclusive=task.exclusive)
+    rows = found.examples.rows
     registry = ModelRegistry(store)
-    version = version_of(found.rows, config.model_dump(mode="json", include={"student", "seed"}), embedder.encoder.id)
+    kind = student_class(task, config.student)
+    fingerprint = data_fingerprint(found.examples)
+    version = version_of(fingerprint, {"student": kind.kind, **_deciding(config)}, embedder.encoder.id)
     folder = registry.folder(version)
-    student = _load_whole(folder)
+    student = _load_whole(folder, task)
     trained = student is None
-    origins = Counter(found.rows["origin"])
+    origins = Counter(rows["origin"])
     if student is None:
-        vectors = embedder.vectors(found.rows.select("content_hash", "content"), progress)
-        student = LinearStudent(random_state=config.seed).fit(
-            vectors,
-            found.rows["label"].to_list(),
-            found.rows["weight"].to_numpy(),
-            gold=(found.rows["origin"] == "gold").to_numpy(),
-        )
+        student = kind(task, config).fit(found.examples, embedder, progress)
         card = {
             "version": version,
             "project": project.name,
             "encoder": embedder.encoder.name,
             "encoder_id": embedder.encoder.id,
-            "dimension": vectors.shape[1],
             "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data_fingerprint": fingerprint,
             "silver": origins["silver"],
             "gold": origins["gold"],
-            "labels": dict(sorted(Counter(found.rows["label"]).items())),
-            "seed": config.seed,
+            "labels": dict(sorted(Counter(rows["label"]).items())) if task.exclusive else {},
+            "figures": student.figures(),
         }
-        _write(student, card, found.rows, folder)
+        write_model(student, card, rows, folder)
     row = registry.register(
         version,
-        student=config.student,
+        student=kind.kind,
         encoder=config.encoder,
         silver=origins["silver"],
         gold=origins["gold"],
+        data_fingerprint=fingerprint,
+        config=config.model_dump_json(),
         run_id=run_id,
     )
     model = TrainedModel(
@@ -177,14 +176,32 @@ def train(
     return model
 
 
-def training_rows(trusted: pl.DataFrame, evaluation_texts: Iterable[str], labels: Iterable[str]) -> TrainingRows:
-    """Leave out what must not be learned from: held-out texts, outdated and unknown labels.
+def read_examples(store: Store, project: Project) -> TrainingRows:
+    """What the store holds to learn from, over all partitions.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    from annotation_pipelines.annotators.factory import annotator_name
+
+    params = {"annotator": annotator_name(project)}
+    with store.transaction() as con:
+        trusted = store.frame(con, _TRUSTED, params)
+        evaluation_texts = store.frame(con, _EVALUATION_TEXTS)["content"]
+        audit = store.frame(con, _AUDIT, params)
+    return training_rows(trusted, evaluation_texts, project.task, audit)
+
+
+def training_rows(
+    trusted: pl.DataFrame, evaluation_texts: Iterable[str], task: Task, audit: pl.DataFrame | None = None
+) -> TrainingRows:
+    """Leave out what must not be learned from: held-out texts, outdated labels, and those that the task does not have.
 
     Args:
-        trusted: record_id, content_hash, content (null: outdated), label, origin, weight, held_out.
+        trusted: record_id, content_hash, content (null: outdated), label, origin, weight, held_out, and scores.
         evaluation_texts: The texts of held-out gold; a training text that reads the same but for case and blanks
             leaks.
-        labels: The labels that the task has.
+        audit: As in `Examples`.
     """
     held_out = {normalised(text) for text in evaluation_texts}
     current = trusted.filter(pl.col("content").is_not_null())
@@ -192,34 +209,18 @@ def training_rows(trusted: pl.DataFrame, evaluation_texts: Iterable[str], labels
         [normalised(text) in held_out for text in current["content"]], dtype=pl.Boolean
     )
     clean = current.filter(~leaks)
-    known = clean.filter(pl.col("label").is_in(list(labels)))
+    known = clean.filter(are_labels(task, clean["label"], clean["content"]))
+    if audit is not None:
+        audit = audit.filter(
+            are_labels(task, audit["label"], audit["content"]),
+            pl.Series([normalised(text) not in held_out for text in audit["content"]], dtype=pl.Boolean),
+        )
     return TrainingRows(
-        known.select("content", *_TRAINING_COLUMNS),
+        Examples.of(known, audit),
         leaked=int(leaks.sum()),
         outdated=trusted.height - current.height,
         unknown=clean.height - known.height,
     )
-
-
-def trained_on(folder: Path) -> pl.DataFrame | None:
-    """What the model in a folder was trained on: record_id, content_hash, label, origin, weight.
-
-    None where the file is missing: a model that was trained before it was kept.
-
-    Raises:
-        StoreCorrupted: The file is damaged.
-    """
-    path = folder / TRAINING_FILE
-    if not path.exists():
-        return None
-    try:
-        return pl.read_parquet(path.read_bytes(), columns=_TRAINING_COLUMNS)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreCorrupted(
-            f"what the model was trained on cannot be read ({error.__class__.__name__}: {error})",
-            where=path,
-            todo="Materialize distilled_model and model_evaluation: a damaged model is trained again",
-        ) from None
 
 
 def normalised(text: str) -> str:
@@ -227,24 +228,36 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def version_of(rows: pl.DataFrame, config: dict[str, Any], encoder_id: str) -> str:
+def data_fingerprint(examples: Examples) -> str:
+    """A hash of contents, labels, weights and scores, and of what tells how the teacher errs."""
+    rows = examples.rows.select("content_hash", "label", "origin", pl.col("weight").round(6), "scores").rows()
+    return digest({"labels": rows, "audit": examples.audit.drop("content").rows()})
+
+
+def version_of(fingerprint: str, config: dict[str, Any], encoder_id: str) -> str:
     """Twelve hexadecimal digits for a set of training rows, a configuration and an encoder."""
-    labels = rows.select("content_hash", "label", "origin", pl.col("weight").round(6)).rows()
-    return digest({"method": METHOD, "config": config, "encoder": encoder_id, "labels": labels})[:12]
+    return digest({"method": METHOD, "config": config, "encoder": encoder_id, "data": fingerprint})[:12]
 
 
-def _check_enough(found: TrainingRows, least: int) -> None:
+def _deciding(config: Distillation) -> dict[str, Any]:
+    """What of the declaration decides the model; where it runs and how it is used leave it as it is."""
+    unimportant = {"student", "encoder", "device", "fast", "abstain_below", "min_labels"}
+    return config.model_dump(mode="json", exclude=unimportant)
+
+
+def _check_enough(found: TrainingRows, least: int, *, exclusive: bool) -> None:
+    rows = found.examples.rows
     left_out = (("held out for evaluation", found.leaked), ("outdated", found.outdated), ("unknown", found.unknown))
     aside = "; ".join(f"{number} left out: {why}" for why, number in left_out if number)
     beside = f" ({aside})" if aside else ""
-    if found.rows.height < least:
+    if rows.height < least:
         raise TrainingError(
-            f"expected {least} trusted labels or more, found {found.rows.height}{beside}",
+            f"expected {least} trusted labels or more, found {rows.height}{beside}",
             where="table trusted_labels",
             todo="Materialize more partitions, or lower distillation: min_labels",
         )
-    classes = found.rows.filter(pl.col("weight") > 0)["label"].unique().sort().to_list()
-    if len(classes) < 2:
+    classes = rows.filter(pl.col("weight") > 0)["label"].unique().sort().to_list()
+    if exclusive and len(classes) < 2:
         raise TrainingError(
             f"expected labels of two classes or more, found only {classes[0] if classes else 'none with a weight'}"
             f"{beside}",
@@ -253,37 +266,14 @@ def _check_enough(found: TrainingRows, least: int) -> None:
         )
 
 
-def _load_whole(folder: Path) -> LinearStudent | None:
+def _load_whole(folder: Path, task: Task) -> Student | None:
     """The model in a folder, or None where there is none or its files are damaged."""
     if not folder.exists():
         return None
     try:
-        student, _ = LinearStudent.load(folder)
+        student, _ = read_model(folder, task)
         trained_on(folder)
     except StoreCorrupted as error:
         logging.getLogger(__name__).warning("%s; it is trained again now", error.problem)
         return None
     return student
-
-
-def _write(student: LinearStudent, card: dict[str, Any], rows: pl.DataFrame, folder: Path) -> None:
-    """Write a model beside its place and move it there whole."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True, exist_ok=True)
-        student.save(temporary, card)
-        # By way of memory: polars reports a full disk as an error of the format.
-        buffer = BytesIO()
-        rows.select(_TRAINING_COLUMNS).write_parquet(buffer)
-        (temporary / TRAINING_FILE).write_bytes(buffer.getvalue())
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
-        raise StoreError(
-            f"the model cannot be written ({error.strerror or error})",
-            where=folder,
-            todo="Free the disk or make the folder writable, and run again",
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -11,6 +11,7 @@ from annotation_pipelines.graph.stage import Outcome, Stage, StageBuilder, sampl
 def distilled_model(builder: StageBuilder) -> dg.AssetsDefinition:
     """The student, trained on the trusted labels of all partitions."""
     distillation = builder.project.declaration.distillation
+    kind = (distillation.student or builder.project.task.students[0]).replace("_", "-")
 
     def body(stage: Stage) -> Outcome:
         from annotation_pipelines.distillation.embedding import Embedder
@@ -41,7 +42,7 @@ def distilled_model(builder: StageBuilder) -> dg.AssetsDefinition:
     return builder.asset(
         "distilled_model",
         body,
-        description=f"The student: a {distillation.student} model on {distillation.encoder}, trained on the trusted "
+        description=f"The student: a {kind} model on {distillation.encoder}, trained on the trusted "
         "labels with their weights. The same labels give the same version, and nothing is trained again.",
         deps=["trusted_labels", "embeddings", "human_labels"],
         kinds={"sentence-transformers", "scikitlearn"},

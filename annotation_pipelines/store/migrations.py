@@ -13,7 +13,12 @@ import duckdb
 
 from annotation_pipelines.errors import StoreTooNew
 
-MIGRATIONS: tuple[str, ...] = ("001_first_tables", "002_annotation_engine", "003_all_kinds_of_tasks")
+MIGRATIONS: tuple[str, ...] = (
+    "001_first_tables",
+    "002_annotation_engine",
+    "003_all_kinds_of_tasks",
+    "004_active_distillation",
+)
 
 
 def current_version(con: duckdb.DuckDBPyConnection) -> int:

@@ -99,8 +99,33 @@ SELECTED_RECORDS = Table(
         _required("strategy", "VARCHAR", "the acquisition function that chose it"),
         Column("score", "DOUBLE", "the acquisition function's score; higher is chosen first"),
         _required("selected_at", "TIMESTAMPTZ", "when it was chosen"),
+        Column("round", "BIGINT", "the round that chose it, from 1, where the project has rounds"),
     ),
     ("record_id",),
+)
+SELECTION_ROUNDS = Table(
+    "selection_rounds",
+    "the rounds of active selection, with their learning curve: one row for each round that ended",
+    (
+        _PARTITION,
+        _required("round", "BIGINT", "from 1"),
+        _required("strategy", "VARCHAR", "the acquisition function that chose the round's records"),
+        _required("chosen", "BIGINT", "records chosen in this round"),
+        _required("labelled", "BIGINT", "those of them that have a silver label"),
+        _required("silver", "BIGINT", "silver labels that the round's student was trained on, earlier rounds included"),
+        _required("gold", "BIGINT", "gold records that its student was measured on: none of them held out"),
+        _required("metric", "VARCHAR", "the metric of the learning curve"),
+        Column("value", "DOUBLE", "the metric of the round's student; null without gold, or without a student"),
+        Column("lower", "DOUBLE", "lower end of its 95% interval"),
+        Column("upper", "DOUBLE", "upper end of its 95% interval"),
+        Column("agreement", "DOUBLE", "Cohen's kappa between this round's and the last one's student"),
+        Column("cost_usd", "DOUBLE", "what the round's calls cost; null where a price is unknown"),
+        _required("seconds", "DOUBLE", "how long the round took"),
+        Column("stopped", "VARCHAR", "why no round follows, if none does"),
+        _required("finished_at", "TIMESTAMPTZ", "when it ended"),
+        _RUN,
+    ),
+    ("partition_key", "round"),
 )
 LLM_CALLS = Table(
     "llm_calls",
@@ -313,14 +338,32 @@ MODELS = Table(
         _required(
             "path",
             "VARCHAR",
-            "folder with model.safetensors, card.json and training.parquet (what it was trained on), below the "
+            "folder with the weights (safetensors), card.json and training.parquet (what it was trained on), below the "
             "project's storage",
         ),
         _required("trained_at", "TIMESTAMPTZ", "when"),
         Column("promoted_at", "TIMESTAMPTZ", "when it became champion"),
         _RUN,
+        Column("data_fingerprint", "VARCHAR", "hash of the contents, labels and weights that it was trained on"),
+        Column("config", "JSON", "distillation, as it was declared"),
+        Column("decision", "VARCHAR", "why it was promoted, rejected or retired, in words"),
+        Column("decided_at", "TIMESTAMPTZ", "when"),
     ),
     ("version",),
+)
+MODEL_CHECKS = Table(
+    "model_checks",
+    "how students behave: the latest result of every behavioural check",
+    (
+        _required("model_version", "VARCHAR", "the student's version"),
+        _required("check_name", "VARCHAR", "what is asked of it"),
+        _required("passed", "BOOLEAN", "whether it does so"),
+        _required("observed", "VARCHAR", "what was observed, in words"),
+        _required("records", "BIGINT", "texts that it was tried on"),
+        _required("checked_at", "TIMESTAMPTZ", "when"),
+        _RUN,
+    ),
+    ("model_version", "check_name"),
 )
 MODEL_EVALUATION = Table(
     "model_evaluation",
@@ -328,6 +371,7 @@ MODEL_EVALUATION = Table(
     (
         _required("model_version", "VARCHAR", "the student's version, or 'teacher'"),
         _required("split", "VARCHAR", "evaluation (held-out gold) or monitor (gold on records of the pool)"),
+        _required("slice", "VARCHAR", "the part of the split, as in 'length: long'; '' for all of it"),
         _required("metric", "VARCHAR", "accuracy, macro_f1, kappa, or f1"),
         _required("label", "VARCHAR", "the label for a metric per label, '' otherwise"),
         Column("value", "DOUBLE", "the metric"),
@@ -336,7 +380,7 @@ MODEL_EVALUATION = Table(
         _required("records", "BIGINT", "gold records it was measured on; a student's are those it was not trained on"),
         _required("evaluated_at", "TIMESTAMPTZ", "when"),
     ),
-    ("model_version", "split", "metric", "label"),
+    ("model_version", "split", "slice", "metric", "label"),
 )
 PREDICTIONS = Table(
     "predictions",
@@ -349,6 +393,7 @@ PREDICTIONS = Table(
         _required("confidence", "DOUBLE", "the student's probability of it"),
         _required("model_version", "VARCHAR", "the model in models"),
         _required("predicted_at", "TIMESTAMPTZ", "when"),
+        Column("state", "VARCHAR", "predicted, or abstained: with too little confidence to be used"),
     ),
     ("record_id",),
 )
@@ -385,6 +430,7 @@ TABLES: dict[str, Table] = {
         RECORDS,
         REJECTED_RECORDS,
         SELECTED_RECORDS,
+        SELECTION_ROUNDS,
         LLM_CALLS,
         LLM_LABELS,
         LLM_VOTES,
@@ -396,6 +442,7 @@ TABLES: dict[str, Table] = {
         HUMAN_LABELS,
         TRUSTED_LABELS,
         MODELS,
+        MODEL_CHECKS,
         MODEL_EVALUATION,
         PREDICTIONS,
         STAGE_RUNS,

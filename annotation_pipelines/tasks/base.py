@@ -80,8 +80,8 @@ class Task(ABC):
     """The metric that is named first; higher is better."""
     exclusive: bool = False
     """Whether every value is exactly one of `labels`."""
-    student: bool = False
-    """Whether a student can be distilled from its labels."""
+    students: tuple[str, ...] = ()
+    """The kinds of student that can be distilled from its labels, the default first."""
     embedded: bool = False
     """Whether the embedded annotator serves it."""
     reads_content: bool = False
@@ -94,6 +94,11 @@ class Task(ABC):
     """About how many tokens an answer takes, where that is many more than a label; None for a few."""
     views: int = 1
     """In how many ways a record is shown, one after the other, before its annotation is known."""
+
+    @property
+    def student(self) -> bool:
+        """Whether a student can be distilled from its labels."""
+        return bool(self.students)
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -91,7 +91,7 @@ class ClassificationTask(Task):
     parser_version = 1
     headline = "accuracy"
     exclusive = True
-    student = True
+    students = ("linear",)
     embedded = True
     noun = "label"
 

@@ -1,12 +1,10 @@
-"""The linear student: multinomial logistic regression on sentence vectors, with calibrated probabilities.
+"""The linear head: multinomial logistic regression on vectors, with calibrated probabilities.
 
-It is data: two arrays in safetensors and a JSON card beside them. Prediction needs numpy alone.
+It is data: two arrays and a few numbers. Prediction needs numpy alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,11 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotation_pipelines.errors import StoreCorrupted, TrainingError
-
-FORMAT = 1
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "card.json"
+from annotation_pipelines.errors import TrainingError
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Candidates for C, the inverse strength of the L2 penalty against the summed loss."""
@@ -37,7 +31,7 @@ Array = NDArray[np.float64]
 Vectors = NDArray[np.float32]
 
 
-class LinearStudent:
+class LinearHead:
     """Multinomial logistic regression with sample weights; scikit-learn's conventions.
 
     Strength of the L2 penalty and temperature of the probabilities (Guo et al. 2017, arXiv 1706.04599) are those with
@@ -77,7 +71,7 @@ class LinearStudent:
         y: Sequence[str],
         sample_weight: Array | None = None,
         gold: NDArray[np.bool_] | None = None,
-    ) -> LinearStudent:
+    ) -> LinearHead:
         """Train.
 
         Args:
@@ -149,63 +143,38 @@ class LinearStudent:
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
-        """Write the arrays and the card into a folder that exists.
-
-        Args:
-            card: What else is to be known about the model; JSON-like.
-        """
+    def save(self, path: Path) -> dict[str, Any]:
+        """Write the arrays to a safetensors file; what else `load` needs, JSON-like."""
         from safetensors.numpy import save
 
-        weights = save({"coef": self.coef_, "intercept": self.intercept_})
-        (folder / WEIGHTS_FILE).write_bytes(weights)
-        document = {
-            "format": FORMAT,
-            "student": "linear",
-            **card,
+        path.write_bytes(save({"coef": self.coef_, "intercept": self.intercept_}))
+        return {
             "classes": self.classes_,
             "temperature": self.temperature_,
             "strength": self.strength_,
             "cv_log_loss": self.cv_log_loss_,
             "cv_accuracy": self.cv_accuracy_,
-            "weights_blake2b": _digest(weights),
         }
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        (folder / CARD_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> tuple[LinearStudent, dict[str, Any]]:
-        """Read a model and its card.
+    def load(cls, path: Path, facts: Mapping[str, Any]) -> LinearHead:
+        """Read what `save` wrote.
 
         Raises:
-            StoreCorrupted: A file is missing or damaged, or written by a later version.
+            ValueError, KeyError, OSError: It is not what `save` wrote.
         """
         from safetensors.numpy import load
 
-        try:
-            card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-            if card["format"] != FORMAT:
-                raise ValueError(f"it has format {card['format']}, this package reads {FORMAT}")
-            weights = (folder / WEIGHTS_FILE).read_bytes()
-            if _digest(weights) != card["weights_blake2b"]:
-                raise ValueError(f"{WEIGHTS_FILE} is not what its card says")
-            arrays = load(weights)
-            student = cls()
-            student.classes_ = [str(label) for label in card["classes"]]
-            student.coef_, student.intercept_ = arrays["coef"], arrays["intercept"]
-            student.temperature_, student.strength_ = float(card["temperature"]), float(card["strength"])
-            student.cv_log_loss_, student.cv_accuracy_ = card["cv_log_loss"], card["cv_accuracy"]
-            k = len(student.classes_)
-            if arrays["coef"].ndim != 2 or len(student.coef_) != k or student.intercept_.shape != (k,):
-                raise ValueError("classes and weights do not fit")
-        # Whatever a damaged file makes JSON, safetensors and numpy raise.
-        except Exception as error:
-            raise StoreCorrupted(
-                f"the model cannot be read ({error.__class__.__name__}: {error})",
-                where=folder,
-                todo="Materialize distilled_model and model_evaluation: a damaged model is trained again",
-            ) from None
-        return student, card
+        arrays = load(path.read_bytes())
+        head = cls()
+        head.classes_ = [str(label) for label in facts["classes"]]
+        head.coef_, head.intercept_ = arrays["coef"], arrays["intercept"]
+        head.temperature_, head.strength_ = float(facts["temperature"]), float(facts["strength"])
+        head.cv_log_loss_, head.cv_accuracy_ = facts["cv_log_loss"], facts["cv_accuracy"]
+        k = len(head.classes_)
+        if head.coef_.ndim != 2 or len(head.coef_) != k or head.intercept_.shape != (k,):
+            raise ValueError("classes and weights do not fit")
+        return head
 
 
 @dataclass(frozen=True)
@@ -296,7 +265,3 @@ def _log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
     logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logs
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
