@@ -9,6 +9,7 @@ import polars as pl
 from annotation_pipelines.annotators.factory import make_panel
 from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Project
+from annotation_pipelines.selection.rounds import open_partitions
 from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import plan_refresh
 from annotation_pipelines.store.database import Store
@@ -20,8 +21,8 @@ _COUNTS = ("new", "changed", "deleted", "stale")
 def plan(store: Store, project: Project, refresh_id: str, *, now: datetime | None = None) -> pl.DataFrame:
     """Find the partitions that need work and keep the plan.
 
-    A partition needs work when the source has new, changed or deleted records in it, or when a selected record of it
-    has no label, or one from another declaration.
+    A partition needs work when the source has new, changed or deleted records in it, when a selected record of it has
+    no label, or one from another declaration, or when a round of selection is still to be run in it.
 
     Returns:
         One row a partition: partition_key, new, changed, deleted, stale.
@@ -32,8 +33,10 @@ def plan(store: Store, project: Project, refresh_id: str, *, now: datetime | Non
     panel = make_panel(project, store)
     stale = unlabelled(store, panel.name, panel.fingerprint)
     existing = Calendar(project.declaration.partitions).keys(now)
+    unfinished = pl.DataFrame({"partition_key": open_partitions(store, project)}, schema={"partition_key": pl.String})
     touched = (
         from_source.join(stale, on="partition_key", how="full", coalesce=True)
+        .join(unfinished, on="partition_key", how="full", coalesce=True)
         .with_columns(pl.col(_COUNTS).fill_null(0))
         .filter(pl.col("partition_key").is_in(existing))
         .select("partition_key", *_COUNTS)

@@ -35,7 +35,7 @@ SELECT t.record_id, t.content_hash, t.label, t.origin, t.weight,
        CASE WHEN r.record_id IS NULL THEN h.content
             WHEN r.deleted_at IS NULL AND r.content_hash = t.content_hash THEN r.content END AS content,
        coalesce(h.role = 'evaluation', false) AS held_out
-FROM trusted_labels t
+FROM (SELECT * FROM trusted_labels WHERE partition_key <> $instead_of UNION ALL BY NAME SELECT * FROM instead) t
 LEFT JOIN records r ON r.record_id = t.record_id
 LEFT JOIN human_labels h ON h.record_id = t.record_id
     AND (h.content_hash = t.content_hash OR h.role = 'evaluation')
@@ -176,19 +176,27 @@ def train(
     return model
 
 
-def read_examples(store: Store, project: Project) -> TrainingRows:
+def read_examples(
+    store: Store, project: Project, *, instead_of: str = "", instead: pl.DataFrame | None = None
+) -> TrainingRows:
     """What the store holds to learn from, over all partitions.
+
+    Args:
+        instead_of: A partition whose trusted labels are not published yet, and are `instead`: rows of trusted_labels.
 
     Raises:
         StoreError: The store cannot be read.
     """
     from annotation_pipelines.annotators.factory import annotator_name
 
-    params = {"annotator": annotator_name(project)}
+    annotator = {"annotator": annotator_name(project)}
     with store.transaction() as con:
-        trusted = store.frame(con, _TRUSTED, params)
+        none = store.frame(con, "SELECT * FROM trusted_labels LIMIT 0")
+        trusted = store.frame(
+            con, _TRUSTED, {**annotator, "instead_of": instead_of}, instead=none if instead is None else instead
+        )
         evaluation_texts = store.frame(con, _EVALUATION_TEXTS)["content"]
-        audit = store.frame(con, _AUDIT, params)
+        audit = store.frame(con, _AUDIT, annotator)
     return training_rows(trusted, evaluation_texts, project.task, audit)
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from annotation_pipelines.graph.rounds import label_in_rounds
 from annotation_pipelines.graph.stage import Metadata, Outcome, Stage, StageBuilder, money, numbers, sample
 from annotation_pipelines.project import Project, digest
 
 if TYPE_CHECKING:
-    from annotation_pipelines.annotators.counts import Occasion
+    from annotation_pipelines.annotators.counts import AnnotationCounts, Occasion
     from annotation_pipelines.annotators.panel import Panel
 
 
@@ -24,13 +25,21 @@ def llm_labels(builder: StageBuilder) -> dg.AssetsDefinition:
         from annotation_pipelines.annotators.pending import Wanted
 
         panel, occasion = panel_of(stage)
-        counts = panel.label(
-            stage.store,
-            Wanted.of_partition(stage.partition_key),
-            stage.partition_key,
-            occasion=occasion,
-            progress=stage.progress("labelling records"),
-        )
+
+        def label() -> AnnotationCounts:
+            return panel.label(
+                stage.store,
+                Wanted.of_partition(stage.partition_key),
+                stage.partition_key,
+                occasion=occasion,
+                progress=stage.progress("labelling records"),
+            )
+
+        rounds: Metadata = {}
+        if declaration.selection.rounds is None:
+            counts = label()
+        else:
+            counts, rounds = label_in_rounds(stage, builder.key("llm_labels"), label)
         facts = counts.facts()
         with stage.store.transaction() as con:
             stage.store.record_stage(con, "llm_labels", stage.partition_key, facts, stage.run_id)
@@ -47,6 +56,7 @@ def llm_labels(builder: StageBuilder) -> dg.AssetsDefinition:
                 **numbers(facts, "prompt_tokens", "cached_tokens", "completion_tokens"),
                 "records_per_second": round(counts.called / counts.seconds, 1) if counts.called else 0,
                 "recovered_from_journal": counts.recovered,
+                **rounds,
                 **_candidate_recall(stage, panel),
                 **_pictures(stage),
             },

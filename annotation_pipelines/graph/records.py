@@ -149,9 +149,14 @@ def selected_records(builder: StageBuilder) -> dg.AssetsDefinition:
     selection = builder.project.declaration.selection
 
     def body(stage: Stage) -> Outcome:
-        from annotation_pipelines.selection.select import select_records
+        if selection.rounds is None:
+            from annotation_pipelines.selection.select import select_records
 
-        counts = select_records(stage.store, stage.project, stage.partition_key, run_id=stage.run_id)
+            counts = select_records(stage.store, stage.project, stage.partition_key, run_id=stage.run_id)
+        else:
+            from annotation_pipelines.selection.rounds import choose_first_round
+
+            counts = choose_first_round(stage.store, stage.project, stage.partition_key, run_id=stage.run_id)
         rows = stage.store.query(
             "SELECT record_id, s.state, strategy, score, content FROM selected_records s "
             "JOIN records USING (record_id) WHERE s.partition_key = ? "
@@ -167,7 +172,9 @@ def selected_records(builder: StageBuilder) -> dg.AssetsDefinition:
             }
         )
 
-    size = f"at most {selection.per_partition} a partition" if selection.per_partition else "all of them"
+    size = f"at most {selection.budget} a partition" if selection.budget else "all of them"
+    if selection.rounds is not None:
+        size = f"{size}, in up to {selection.rounds} rounds of {selection.per_round}; the first one is chosen here"
     return builder.asset(
         "selected_records",
         body,

@@ -128,6 +128,8 @@ class Declaration(Part):
         if (student := self.distillation.student) is not None and student not in task.students:
             offered = f"has {', '.join(task.students)}" if task.students else "has no student"
             raise ValueError(f"distillation: student: task: {task.kind} {offered}, found {student}")
+        if self.selection.rounds is not None and not task.student:
+            raise ValueError(f"selection: rounds need a student to score the records, and task: {task.kind} has none")
         for annotator in self.annotators:
             if annotator.embedded and not task.embedded:
                 raise ValueError(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import duckdb
 import polars as pl
 
 from annotation_pipelines.project import Project
@@ -97,23 +98,28 @@ def publish(
     Raises:
         StoreError: The store cannot be read or written.
     """
-    declaration = project.declaration
-    params = {"partition_key": partition_key, "annotator": annotator_name}
+    now = now or datetime.now(UTC)
     with store.transaction() as con:
-        decided = decide(
-            store.frame(con, _RECORDS, params),
-            task=project.task,
-            min_confidence=declaration.quality.min_confidence,
-        )
+        decided = _decided(con, store, project, partition_key, annotator_name)
         counts = count(decided)
-        store.replace(
-            con,
-            "trusted_labels",
-            trusted(decided, partition_key, now or datetime.now(UTC)),
-            partition_key=partition_key,
-        )
+        store.replace(con, "trusted_labels", trusted(decided, partition_key, now), partition_key=partition_key)
         store.record_stage(con, "trusted_labels", partition_key, counts.facts(), run_id)
     return counts
+
+
+def would_trust(store: Store, project: Project, partition_key: str, annotator_name: str) -> pl.DataFrame:
+    """The rows that `publish` would write for a partition now; nothing is written."""
+    with store.transaction() as con:
+        decided = _decided(con, store, project, partition_key, annotator_name)
+    return trusted(decided, partition_key, datetime.now(UTC))
+
+
+def _decided(
+    con: duckdb.DuckDBPyConnection, store: Store, project: Project, partition_key: str, annotator_name: str
+) -> pl.DataFrame:
+    params = {"partition_key": partition_key, "annotator": annotator_name}
+    least = project.declaration.quality.min_confidence
+    return decide(store.frame(con, _RECORDS, params), task=project.task, min_confidence=least)
 
 
 def decide(records: pl.DataFrame, *, task: Task, min_confidence: float) -> pl.DataFrame:

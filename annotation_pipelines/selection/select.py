@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -12,13 +13,31 @@ from annotation_pipelines.selection.acquisition import choose
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.records import live_records
 
+if TYPE_CHECKING:
+    from annotation_pipelines.distillation.prediction import ReadyModel
+
 STATES = ("selected", "waiting", "gold")
 
 
-def select_records(store: Store, project: Project, partition_key: str, *, run_id: str | None = None) -> dict[str, int]:
+def select_records(
+    store: Store,
+    project: Project,
+    partition_key: str,
+    *,
+    scorer: ReadyModel | None = None,
+    budget: int | None = None,
+    round_number: int | None = None,
+    run_id: str | None = None,
+) -> dict[str, int]:
     """Choose the records of a partition and keep the choice.
 
     Records that people labelled for use in prompts or in training are `gold` and not asked about.
+
+    Args:
+        scorer: The student whose uncertainty counts; default: the champion, where the strategy needs one.
+        budget: How many records of the partition may be selected in all, earlier choices included; default: as
+            declared.
+        round_number: The round that chooses, from 1: kept with the records that are chosen now.
 
     Returns:
         How many live records are selected, waiting and gold; they sum to the live records.
@@ -28,7 +47,8 @@ def select_records(store: Store, project: Project, partition_key: str, *, run_id
     known = store.query("SELECT record_id FROM human_labels WHERE role IN ('demonstration', 'training')")["record_id"]
     earlier = store.query(
         """
-        SELECT record_id, s.strategy, s.score, s.selected_at FROM selected_records s JOIN records r USING (record_id)
+        SELECT record_id, s.strategy, s.score, s.selected_at, s.round
+        FROM selected_records s JOIN records r USING (record_id)
         WHERE s.state = 'selected' AND r.partition_key = ?
         """,
         [partition_key],
@@ -37,17 +57,17 @@ def select_records(store: Store, project: Project, partition_key: str, *, run_id
     candidates = live.filter(~pl.col("record_id").is_in(known.implode()))
     probabilities = None
     if selection.strategy == "least_confidence":
-        probabilities = _champion_probabilities(store, project, candidates)
+        probabilities = _probabilities(store, project, candidates, scorer)
     chosen = choose(
         candidates,
         already_selected=earlier["record_id"],
         strategy=selection.strategy,
-        budget=selection.budget,
+        budget=selection.budget if budget is None else budget,
         probabilities=probabilities,
         seed=selection.seed,
     )
     now = datetime.now(UTC)
-    kept = earlier.select("record_id", "selected_at", kept_strategy="strategy", kept_score="score")
+    kept = earlier.select("record_id", "selected_at", kept_strategy="strategy", kept_score="score", kept_round="round")
     rows = (
         pl.concat(
             [
@@ -73,6 +93,13 @@ def select_records(store: Store, project: Project, partition_key: str, *, run_id
             .alias("strategy"),
             pl.when(pl.col("selected_at").is_null()).then("score").otherwise("kept_score").alias("score"),
             pl.col("selected_at").fill_null(now),
+            pl.when(pl.col("state") == "selected")
+            .then(
+                pl.when(pl.col("selected_at").is_null())
+                .then(pl.lit(round_number, dtype=pl.Int64))
+                .otherwise("kept_round")
+            )
+            .alias("round"),
         )
     )
     counts = Counter(rows["state"].to_list())
@@ -86,7 +113,14 @@ def select_records(store: Store, project: Project, partition_key: str, *, run_id
     return facts
 
 
-def _champion_probabilities(store: Store, project: Project, candidates: pl.DataFrame) -> pl.DataFrame | None:
+def _probabilities(
+    store: Store, project: Project, candidates: pl.DataFrame, scorer: ReadyModel | None
+) -> pl.DataFrame | None:
     from annotation_pipelines.distillation.prediction import champion_probabilities
 
-    return champion_probabilities(store, project, candidates)
+    if scorer is None:
+        return champion_probabilities(store, project, candidates)
+    return candidates.select(
+        "record_id",
+        confidence=pl.Series(scorer.predict(candidates.select("content_hash", "content")).confidence, dtype=pl.Float64),
+    )
