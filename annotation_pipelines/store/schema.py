@@ -112,7 +112,12 @@ SELECTION_ROUNDS = Table(
         _required("strategy", "VARCHAR", "the acquisition function that chose the round's records"),
         _required("chosen", "BIGINT", "records chosen in this round"),
         _required("labelled", "BIGINT", "those of them that have a silver label"),
-        _required("silver", "BIGINT", "silver labels that the round's student was trained on, earlier rounds included"),
+        _required(
+            "silver",
+            "BIGINT",
+            "silver labels that the round's student was trained on, those of earlier rounds and other partitions included; "
+            "0 where there was too little to train one",
+        ),
         _required("gold", "BIGINT", "gold records that its student was measured on: none of them held out"),
         _required("metric", "VARCHAR", "the metric of the learning curve"),
         Column("value", "DOUBLE", "the metric of the round's student; null without gold, or without a student"),
