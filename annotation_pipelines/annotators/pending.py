@@ -57,8 +57,16 @@ class Wanted:
 
     @classmethod
     def held_out(cls) -> Wanted:
-        """The records of the held-out files."""
-        return cls("SELECT record_id, content_hash, content FROM human_labels WHERE origin = 'held_out'")
+        """The records that the annotator labels only to be measured: those of the held-out files, and held-out ones of
+        the pool that selection sets aside.
+        """
+        return cls(
+            """
+            SELECT record_id, content_hash, content FROM human_labels
+            WHERE origin = 'held_out' OR (role = 'evaluation'
+                AND record_id IN (SELECT record_id FROM selected_records WHERE state = 'gold'))
+            """
+        )
 
     @classmethod
     def of_frame(cls, records: pl.DataFrame) -> Wanted:

@@ -9,7 +9,7 @@ import polars as pl
 from annotation_pipelines.annotators.factory import make_panel
 from annotation_pipelines.partitions import Calendar
 from annotation_pipelines.project import Project
-from annotation_pipelines.selection.rounds import open_partitions
+from annotation_pipelines.selection.round_history import open_partitions
 from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import plan_refresh
 from annotation_pipelines.store.database import Store

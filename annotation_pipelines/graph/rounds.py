@@ -12,7 +12,7 @@ from annotation_pipelines.graph.stage import Metadata, Stage, money, sample
 
 if TYPE_CHECKING:
     from annotation_pipelines.annotators.counts import AnnotationCounts
-    from annotation_pipelines.selection.rounds import Round
+    from annotation_pipelines.selection.round_history import Round
 
 
 def label_in_rounds(

@@ -30,10 +30,10 @@ from annotation_pipelines.errors import TrainingError
 from annotation_pipelines.project import Project
 from annotation_pipelines.quality.trust import would_trust
 from annotation_pipelines.selection.acquisition import draws
+from annotation_pipelines.selection.round_history import Round, keep_round, rounds_of
 from annotation_pipelines.selection.select import select_records
 from annotation_pipelines.selection.stopping import agreement, flat
 from annotation_pipelines.store.database import Store
-from annotation_pipelines.store.schema import SELECTION_ROUNDS
 from annotation_pipelines.tasks.metrics.bootstrap import Metric
 
 FLAT = "the curve is flat"
@@ -44,29 +44,6 @@ BATCHES_OPEN = "its batches are open"
 
 _UNFINISHED = {"over_budget": BUDGET_SPENT, "submitted": BATCHES_OPEN}
 """States that leave a round open, and why; the next run goes on with it."""
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round that has ended: a row of selection_rounds."""
-
-    partition_key: str
-    round: int
-    strategy: str
-    chosen: int
-    labelled: int
-    silver: int
-    gold: int
-    metric: str
-    value: float | None
-    lower: float | None
-    upper: float | None
-    agreement: float | None
-    cost_usd: float | None
-    seconds: float
-    stopped: str | None
-    finished_at: datetime
-    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,8 +126,7 @@ def run_rounds(
         student = _student(here, number)
         ended_round = _measured(here, number, student, before, passes[-1], time.monotonic() - start)
         here.done.append(ended_round)
-        with store.transaction() as con:
-            store.upsert(con, SELECTION_ROUNDS.name, pl.DataFrame([vars(ended_round)], schema=_ROUNDS, orient="row"))
+        keep_round(store, ended_round)
         on_round(ended_round)
         before = student or before
 
@@ -196,35 +172,6 @@ def choose_first_round(
         "SELECT count(*) AS n FROM selected_records WHERE partition_key = ? AND round IS NOT NULL", [partition_key]
     )["n"][0]
     return choose_round(store, project, partition_key, 0 if chosen else 1, run_id=run_id)
-
-
-def open_partitions(store: Store, project: Project) -> list[str]:
-    """The partitions in which a round is still to be run: records wait, rounds are left, and the curve is not flat."""
-    selection = project.declaration.selection
-    if selection.rounds is None:
-        return []
-    waiting = store.query(
-        """
-        SELECT r.partition_key FROM records r JOIN selected_records s USING (record_id) WHERE r.deleted_at IS NULL
-        GROUP BY r.partition_key
-        HAVING count(*) FILTER (s.state = 'waiting') > 0
-            AND coalesce(count(*) FILTER (s.state = 'selected') < $most, true)
-        ORDER BY r.partition_key
-        """,
-        {"most": selection.per_partition},
-    )["partition_key"]
-    done = {key: rounds_of(store, key) for key in waiting}
-    return [
-        key
-        for key, rounds in done.items()
-        if len(rounds) < selection.rounds and not flat([ended.agreement for ended in rounds], selection.stop)
-    ]
-
-
-def rounds_of(store: Store, partition_key: str) -> list[Round]:
-    """The rounds of a partition that have ended, in order."""
-    rows = store.query("SELECT * FROM selection_rounds WHERE partition_key = ? ORDER BY round", [partition_key])
-    return [Round(**row) for row in rows.iter_rows(named=True)]
 
 
 def together(passes: Sequence[AnnotationCounts]) -> AnnotationCounts:
@@ -391,26 +338,3 @@ def _headline(here: _Partition, student: ReadyModel) -> Metric | None:
     given = student.predict(rows.select("content_hash", "content")).labels
     config = here.project.declaration.distillation
     return here.project.task.measure(rows["label"].to_list(), given, seed=config.seed)[0]
-
-
-_ROUNDS = pl.Schema(
-    {
-        "partition_key": pl.String(),
-        "round": pl.Int64(),
-        "strategy": pl.String(),
-        "chosen": pl.Int64(),
-        "labelled": pl.Int64(),
-        "silver": pl.Int64(),
-        "gold": pl.Int64(),
-        "metric": pl.String(),
-        "value": pl.Float64(),
-        "lower": pl.Float64(),
-        "upper": pl.Float64(),
-        "agreement": pl.Float64(),
-        "cost_usd": pl.Float64(),
-        "seconds": pl.Float64(),
-        "stopped": pl.String(),
-        "finished_at": pl.Datetime("us", "UTC"),
-        "run_id": pl.String(),
-    }
-)

@@ -12,7 +12,7 @@ import pytest
 from annotation_pipelines.annotators.refresh import plan
 from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.graph.local import RunFailed, run_partitions
-from annotation_pipelines.selection.rounds import rounds_of
+from annotation_pipelines.selection.round_history import rounds_of
 from tests.mock_endpoint import Call, MockEndpoint, answer, error
 from tests.workspaces import LABELS, Fixture, declaration, ml_records, openai_annotator
 
@@ -96,4 +96,3 @@ def test_rounds_for_a_task_without_a_student_are_refused(shop: Fixture) -> None:
     shop.declare(task={"critique": {}})
     with pytest.raises(DeclarationError, match="rounds need a student"):
         _ = shop.project
-

@@ -11,6 +11,7 @@ import pytest
 from annotation_pipelines.annotators.counts import AnnotationCounts
 from annotation_pipelines.project import Selection
 from annotation_pipelines.selection import rounds
+from annotation_pipelines.selection.round_history import open_partitions, rounds_of
 from annotation_pipelines.selection.rounds import (
     ALL_ROUNDS,
     BUDGET_SPENT,
@@ -18,8 +19,6 @@ from annotation_pipelines.selection.rounds import (
     NO_RECORD_LEFT,
     RoundsOutcome,
     choose_first_round,
-    open_partitions,
-    rounds_of,
     run_rounds,
 )
 from tests.distillation.stars import Stars
@@ -176,7 +175,7 @@ def test_a_run_that_breaks_off_anywhere_ends_as_one_that_did_not(
 
 
 def _break_off(monkeypatch: pytest.MonkeyPatch, sky: Sky, at: str) -> None:
-    """Let the third round be interrupted: before its choice is made, after its records are labelled, or with its row."""
+    """Let the third round be interrupted: before its choice, after its records are labelled, or with its row."""
     real_choose, real_label, real_measured = rounds.choose_round, sky.label, rounds._measured
 
     def choose(store: Any, project: Any, key: str, number: int, *rest: Any, **named: Any) -> Any:
