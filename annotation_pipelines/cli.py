@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from annotation_pipelines.store.database import Store
     from annotation_pipelines.workspace import Workspace
 
+Kind = Literal["txt", "csv", "jsonl", "parquet"]
+KINDS = get_args(Kind)
+
+REVIEW_QUEUE = "review_queue"
 EXPORTABLE = (
     "trusted_labels",
     "llm_labels",
@@ -34,6 +38,7 @@ EXPORTABLE = (
     "records",
     "synthetic_records",
     "validation_results",
+    REVIEW_QUEUE,
 )
 
 
@@ -150,15 +155,103 @@ def batches(project: str, poll: bool, ids: tuple[str, ...], cancel_all: bool) ->
 
 @cli.command()
 @click.argument("project")
-@click.argument("texts", type=click.File("r", encoding="utf-8"), default="-")
-def predict(project: str, texts: IO[str]) -> None:
-    """Label TEXTS (a file, one text a line; default: standard input) with PROJECT's champion, as JSON Lines."""
-    from annotation_pipelines.distillation.prediction import predict_texts
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
+@click.option("--to", "target", type=click.Path(path_type=Path, dir_okay=False), help="A .csv, .jsonl or .parquet.")
+@click.option("--text", help="The column with the text, or a template over columns.  [default: as the source declares]")
+@click.option("--format", "kind", type=click.Choice(KINDS), help="What FILE is.  [default: by its ending; stdin: txt]")
+def predict(project: str, file: Path, target: Path | None, text: str | None, kind: Kind | None) -> None:
+    """Label the texts of FILE (default: standard input) with PROJECT's champion, as JSON Lines.
+
+    FILE is .txt (a text a line), .csv, .jsonl or .parquet. It is read in chunks, and may be of any length.
+    """
+    from annotation_pipelines.distillation.champion import Champion
+    from annotation_pipelines.distillation.fast.choice import WORTH
+    from annotation_pipelines.serving.files import predict_file, writing
+    from annotation_pipelines.serving.reading import Texts, kind_of, read_chunks
 
     _, loaded, store = _open(project)
-    lines = [line.strip() for line in texts if line.strip()]
-    frame = predict_texts(store, loaded, lines)
-    click.echo(frame.write_ndjson(), nl=False)
+    champion = Champion.open(store, loaded)
+    stdin = str(file) == "-"
+    chunks = read_chunks(
+        sys.stdin.buffer if stdin else file,
+        kind or ("txt" if stdin else kind_of(file)),
+        Texts.declared(loaded.declaration.source, text),
+    )
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if target is None:
+        texts, abstained = predict_file(champion, chunks, lambda rows: click.echo(rows.write_ndjson(), nl=False), say)
+    else:
+        with writing(target) as write:
+            texts, abstained = predict_file(champion, chunks, write, say)
+        aside = f", {abstained:,} of them abstained" if champion.abstain_below else ""
+        click.echo(f"{texts:,} predictions of model {champion.model.version} in {target}{aside}")
+    if champion.encoded_by is not None and texts >= WORTH:
+        say(f"texts were encoded by {champion.encoded_by}")
+
+
+@cli.command()
+@click.argument("project")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=8090, show_default=True)
+def serve(project: str, host: str, port: int) -> None:
+    """Answer HTTP requests with PROJECT's champion, until stopped: POST /predict, GET /health, GET /model."""
+    from annotation_pipelines.serving.http import serve as answer
+
+    _, loaded, store = _open(project)
+    answer(store, loaded, host, port, lambda line: click.echo(line, err=True))
+
+
+@cli.command()
+@click.argument("project")
+def models(project: str) -> None:
+    """List PROJECT's models, the newest first: what each is, how good, and what was decided about it."""
+    from annotation_pipelines.distillation.listing import model_lines
+
+    _, loaded, store = _open(project)
+    listed = model_lines(store, loaded)
+    for title, lines in listed:
+        click.echo("\n  ".join([title, *lines]))
+    if not listed:
+        click.echo(f"no model was trained yet: annotation-pipelines run {project}")
+
+
+@cli.command()
+@click.argument("project")
+@click.argument("version")
+@click.option("--reason", required=True, help="Why; it is kept with the model.")
+def promote(project: str, version: str, reason: str) -> None:
+    """Make model VERSION of PROJECT the champion by hand, whatever its evaluation says."""
+    from annotation_pipelines.distillation.embedding import Embedder
+    from annotation_pipelines.distillation.promotion import promote as by_hand
+
+    _, loaded, store = _open(project)
+    model = by_hand(store, loaded, Embedder.for_project(loaded, store), version, reason)
+    click.echo(f"{model.version} is the champion; the job {project}_predict, or the next run, predicts with it")
+
+
+@cli.command()
+@click.argument("project")
+@click.option("--to", "version", default="", help="An earlier champion to go back to.  [default: the one before]")
+@click.option("--reason", default="", help="Why; it is kept with both models.")
+def rollback(project: str, version: str, reason: str) -> None:
+    """Go back to PROJECT's champion before this one, predict all records with it and write the report.
+
+    The present champion is rejected: it is not offered again.
+    """
+    from annotation_pipelines.distillation.registry import ModelRegistry
+    from annotation_pipelines.graph.local import dagster_instance, run_job
+
+    workspace, loaded, store = _open(project)
+    gone = ModelRegistry(store).champion()
+    config = {f"{project}_roll_back": {"config": {"version": version, "reason": reason}}}
+    with dagster_instance(workspace) as instance:
+        run_job(loaded, workspace, instance, "rollback", ops=config)
+    champion = ModelRegistry(store).champion()
+    if champion and gone:
+        click.echo(f"{champion.version} is the champion again; {gone.version} is rejected")
 
 
 @cli.command()
@@ -172,10 +265,13 @@ def export(project: str, file: Path | None, table: str | None, chosen: str | Non
     if chosen is None:
         if file is None or folder is not None:
             raise click.UsageError("expected FILE for a table, or --format and --to for a data set")
-        from annotation_pipelines.export import export_table
+        from annotation_pipelines.export import export_review_queue, export_table
 
-        _, _, store = _open(project)
-        rows = export_table(store, table or "trusted_labels", file)
+        _, loaded, store = _open(project)
+        if table == REVIEW_QUEUE:
+            rows = export_review_queue(store, loaded, file)
+        else:
+            rows = export_table(store, table or "trusted_labels", file)
         click.echo(f"{rows:,} rows of {table or 'trusted_labels'} in {file}")
         return
     if file is not None or table is not None:
@@ -380,7 +476,7 @@ def _status_rows(status: Status, has_student: bool) -> Sequence[tuple[str, str]]
         status.teacher_accuracy, status.teacher_records, "gold records", "no gold besides demonstrations"
     )
     student = accuracy(
-        status.student_accuracy,
+        status.student_headline,
         status.student_records,
         "held-out gold records",
         "no held-out gold to measure it on" if status.champion else "no model yet",
@@ -392,7 +488,7 @@ def _status_rows(status: Status, has_student: bool) -> Sequence[tuple[str, str]]
         )
         teachers = [(f"teacher {status.headline.replace('_', ' ')}", measured), ("exactly as people", teacher)]
     students = [
-        ("student accuracy", student),
+        (f"student {status.headline.replace('_', ' ')}", student),
         ("predictions", f"{status.predictions:,} by {status.champion or 'no model yet'}"),
     ]
     return [

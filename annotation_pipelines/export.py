@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from annotation_pipelines.errors import WorkspaceError
+from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import TABLES
 
@@ -25,8 +26,7 @@ def export_table(store: Store, table: str, file: Path) -> int:
     Raises:
         WorkspaceError: The ending is not one of FORMATS, or the file cannot be written.
     """
-    if file.suffix not in FORMATS:
-        raise WorkspaceError(f"expected a file ending in {', '.join(FORMATS)}, found {file.name!r}", where=file)
+    _check(file)
     columns = TABLES[table].column_names
     with_text = "record_id" in columns and "content" not in columns
     frame = store.query(
@@ -34,6 +34,35 @@ def export_table(store: Store, table: str, file: Path) -> int:
         if with_text
         else f"SELECT * FROM {table} ORDER BY ALL"
     )
+    return _replace(frame, file)
+
+
+def export_review_queue(store: Store, project: Project, file: Path) -> int:
+    """Write what people should look at: abstained predictions, and records of which student and teacher differ.
+
+    Filled in, the file is one that `human_labels` can name; see `review_queue`.
+
+    Args:
+        file: As for `export_table`.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        WorkspaceError: The ending is not one of FORMATS, or the file cannot be written.
+    """
+    from annotation_pipelines.distillation.review import review_queue
+
+    _check(file)
+    return _replace(review_queue(store, project), file)
+
+
+def _check(file: Path) -> None:
+    if file.suffix not in FORMATS:
+        raise WorkspaceError(f"expected a file ending in {', '.join(FORMATS)}, found {file.name!r}", where=file)
+
+
+def _replace(frame: pl.DataFrame, file: Path) -> int:
     part = file.with_name(f".{file.name}.part")
     try:
         _write(frame, part, file.suffix)

@@ -14,7 +14,7 @@ and the text, fenced, with personal data taken out where the declaration says so
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -99,10 +99,7 @@ class Library:
             return []
         embedder = Embedder.for_project(self.project, self.store)
         rows = nearest_to_records(embedder, self._record(text), pool, self._per_prompt if k is None else k)[0]
-        return [
-            Demonstration(found["record_id"], Content.read(found["content"]), found["label"])
-            for found in (pool.row(int(row), named=True) for row in rows[::-1] if row >= 0)
-        ]
+        return self._found(rows)
 
     def messages(self, text: str | Mapping[str, str], k: int | None = None) -> list[Message]:
         """What the annotator is sent about a text: {"role", "content"} messages, demonstrations included.
@@ -136,12 +133,30 @@ class Library:
             injection=Injection(),
         )
         content = record["content"].item()
-        shown = self.nearest({part.name: part.text for part in Content.read(content).parts}, k)
+        shown = self._declared(record, k)
         return [
             prompts.system,
             *(message for one in shown[::-1] for message in prompts.demonstration(one.content.stored, one.label)),
             prompts.record(content, list(self.project.task.labels)),
         ]
+
+    def _declared(self, record: pl.DataFrame, k: int | None) -> list[Demonstration]:
+        """The demonstrations that the declaration chooses for a record, the one next to it first."""
+        from annotation_pipelines.distillation.embedding import Embedder
+        from annotation_pipelines.selection.demonstrations import chooser
+
+        settings, pool = self._with(k).declaration.demonstrations, self._demonstrations
+        if settings is None or pool.is_empty():
+            return []
+        choose = chooser(settings, self.project.task, Embedder.for_project(self.project, self.store), pool)
+        return [] if choose is None else self._found(choose(record)[0])
+
+    def _found(self, rows: Iterable[int]) -> list[Demonstration]:
+        """The demonstrations in these rows, the last one first."""
+        return [
+            Demonstration(found["record_id"], Content.read(found["content"]), found["label"])
+            for found in (self._demonstrations.row(int(row), named=True) for row in rows if row >= 0)
+        ][::-1]
 
     def _with(self, k: int | None) -> Project:
         """The project with another number of demonstrations in a prompt."""

@@ -17,6 +17,7 @@ class Status:
     Attributes:
         headline: The task's main metric.
         teacher_headline: The annotator's, on held-out gold where there is some, else on gold of the pool.
+        student_headline: The champion's, on held-out gold.
         teacher_accuracy: The share of gold records on which the annotator says exactly what people say.
         unlabelled: How many selected records ended in each state other than labelled.
         cost_usd: What all calls ever made cost; None where a price is unknown.
@@ -34,7 +35,7 @@ class Status:
     teacher_headline_records: int
     teacher_accuracy: float | None
     teacher_records: int
-    student_accuracy: float | None
+    student_headline: float | None
     student_records: int
     champion: str | None
     predictions: int
@@ -64,11 +65,12 @@ def project_status(project: Project, store: Store) -> Status:
         )
         student = one(
             "SELECT value, records, version FROM models LEFT JOIN model_evaluation ON model_version = version "
-            "AND metric = 'accuracy' AND split = 'evaluation' WHERE status = 'champion'"
+            f"AND metric = '{project.task.headline}' AND split = 'evaluation' AND slice = '' AND label = '' "
+            "WHERE status = 'champion'"
         ) or (None, None, None)
         headline = one(
             "SELECT value, records FROM model_evaluation WHERE model_version = 'teacher' AND label = '' AND metric = "
-            f"'{project.task.headline}' AND value IS NOT NULL ORDER BY split = 'evaluation' DESC LIMIT 1"
+            f"'{project.task.headline}' AND slice = '' AND value IS NOT NULL ORDER BY split = 'evaluation' DESC LIMIT 1"
         ) or (None, 0)
         predictions = one("SELECT count(*) FROM predictions")[0]
         failing = one("SELECT count(*) FROM validation_results WHERE NOT success")[0]
@@ -86,7 +88,7 @@ def project_status(project: Project, store: Store) -> Status:
         teacher_headline_records=int(str(headline[1])),
         teacher_accuracy=teacher.value if teacher.records else None,
         teacher_records=teacher.records,
-        student_accuracy=None if student[0] is None else float(str(student[0])),
+        student_headline=None if student[0] is None else float(str(student[0])),
         student_records=int(str(student[1] or 0)),
         champion=None if student[2] is None else str(student[2]),
         predictions=int(str(predictions)),

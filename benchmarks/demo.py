@@ -34,7 +34,7 @@ def ml_projects(folder: Path) -> None:
     status = state_of(folder, "ml_projects")
     figure("demo_seconds", round(seconds, 1), "s", cores=os.cpu_count(), records=status.records)
     figure("demo_teacher_accuracy", status.teacher_accuracy, "share", records=status.teacher_records)
-    figure("demo_student_accuracy", status.student_accuracy, "share", held_out=status.student_records)
+    figure("demo_student_accuracy", status.student_headline, "share", held_out=status.student_records)
 
 
 def climate_stance(folder: Path) -> None:
@@ -51,7 +51,7 @@ def climate_stance(folder: Path) -> None:
         status.teacher_accuracy,
         "share",
         records=status.teacher_records,
-        student=status.student_accuracy,
+        student=status.student_headline,
         held_out=status.student_records,
         cost_usd=status.cost_usd,
         seconds=round(seconds, 1),

@@ -90,7 +90,8 @@ def measure(name: str) -> None:
         )
         evaluation = example.evaluate()
         task = example.project.task
-        teacher = evaluation.metrics.filter(evaluation.metrics["model_version"] == "teacher")
+        whole = evaluation.metrics.filter(evaluation.metrics["slice"] == "")
+        teacher = whole.filter(whole["model_version"] == "teacher")
         scores = {
             metric: round(value, 4)
             for metric, label, split, value in teacher.select("metric", "label", "split", "value").iter_rows()

@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Two workers have a core each: threads of linear algebra would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example may take as long as it likes: on a busy machine a time says nothing.
+settings.register_profile("without_times", deadline=None)
+settings.load_profile("without_times")
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +24,12 @@ def _machine_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     return folder
 
 
+# What takes longest goes first. The UI mostly waits, for Dagster's daemon and for other processes; so does a limited
+# endpoint, which goes to the other worker meanwhile.
+_FIRST = ("test_ui_backfill", "test_limits")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Stable: within a file nothing changes its place."""
     heavy = {item.path for item in items if item.get_closest_marker("heavy")}
-    items.sort(key=lambda item: (item.path not in heavy, "test_ui_backfill" not in item.path.name))
+    items.sort(key=lambda item: (item.path not in heavy, item.path.stem not in _FIRST, item.path.stem != _FIRST[0]))

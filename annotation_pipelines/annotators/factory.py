@@ -9,8 +9,8 @@ import polars as pl
 from annotation_pipelines.annotators.base import Annotator
 from annotation_pipelines.annotators.panel import Panel
 from annotation_pipelines.project import Annotator as Declared
-from annotation_pipelines.project import Declaration, Project
 from annotation_pipelines.project import Panel as PanelSettings
+from annotation_pipelines.project import Project
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import Task
 from annotation_pipelines.tasks.choices import ChoosesAmong
@@ -72,6 +72,7 @@ def _make(
     from annotation_pipelines.annotators.endpoint.url import endpoint_url
     from annotation_pipelines.annotators.privacy.redaction import Redactor
     from annotation_pipelines.annotators.spending.prices import find_price
+    from annotation_pipelines.selection.demonstrations import choice
 
     assert declared.openai
     settings = declared.openai
@@ -87,7 +88,7 @@ def _make(
         redaction=redactor.fingerprint if redactor.active else None,
         demonstrations=demonstrations,
         choose=None if demonstrations is None else _choose(project, embedder, demonstrations),
-        choice=_choice(declaration),
+        choice=choice(declaration.demonstrations, declaration.distillation.encoder),
         candidates=_candidates(task, demonstrations, embedder),
         price=find_price(settings, endpoint_url(settings), project.folder),
     )
@@ -112,24 +113,9 @@ def system_template(project: Project) -> str | None:
     return project.read_text(text, "the prompt's template")
 
 
-def _choice(declaration: Declaration) -> object:
-    """What of the declaration decides which demonstrations go with a record."""
-    settings = declaration.demonstrations
-    if settings is None:
-        return None
-    by = declaration.distillation.encoder if settings.choose == "nearest" else settings.seed
-    return [settings.choose, settings.per_prompt, by]
-
-
 def _choose(project: Project, embedder: Embedder, demonstrations: pl.DataFrame) -> Choose | None:
     """Which demonstrations go with each record of a frame."""
-    from annotation_pipelines.selection import demonstrations as selection
+    from annotation_pipelines.selection.demonstrations import chooser
 
     settings = project.declaration.demonstrations
-    if settings is None or not settings.per_prompt:
-        return None
-    k = settings.per_prompt
-    if settings.choose == "nearest":
-        return lambda records: selection.nearest_to_records(embedder, records, demonstrations, k)
-    chosen = selection.fixed_for_records if settings.choose == "fixed" else selection.random_for_records
-    return lambda records: chosen(records, demonstrations, k, seed=settings.seed)
+    return None if settings is None else chooser(settings, project.task, embedder, demonstrations)

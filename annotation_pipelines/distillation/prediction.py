@@ -1,15 +1,16 @@
-"""The champion's label for every live record, and for texts from anywhere else."""
+"""The champion's label for every live record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
-from annotation_pipelines.distillation.embedding import Embedder, Progress, Uncached
+from annotation_pipelines.distillation.embedding import Embedder, Progress, ReadOnly
 from annotation_pipelines.distillation.encoder import Encoder
+from annotation_pipelines.distillation.fast.way import FastestWay
 from annotation_pipelines.distillation.registry import Model, ModelRegistry
 from annotation_pipelines.distillation.students.base import Predicted, Student, TextVectors
 from annotation_pipelines.distillation.students.files import read_model
@@ -19,8 +20,9 @@ from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import UNPARTITIONED
 from annotation_pipelines.tasks.base import Task
 
-_CHUNK = 5_000
-_TEXTS = pl.Schema({"content_hash": pl.String(), "content": pl.String()})
+PREDICTED, ABSTAINED = "predicted", "abstained"
+
+_CHUNK = 8_192  # records that are read, sorted by length, predicted and written together
 
 _STALE = """
 FROM records r LEFT JOIN predictions p USING (record_id)
@@ -28,6 +30,13 @@ WHERE r.deleted_at IS NULL AND (p.record_id IS NULL OR p.content_hash <> r.conte
       OR p.model_version <> $version OR p.partition_key <> r.partition_key)
 """
 _GONE = "FROM predictions WHERE record_id NOT IN (SELECT record_id FROM records WHERE deleted_at IS NULL)"
+
+
+# Another threshold makes other states of the same predictions.
+_STATES = f"""
+UPDATE predictions SET state = CASE WHEN confidence < $least THEN '{ABSTAINED}' ELSE '{PREDICTED}' END
+WHERE state IS DISTINCT FROM CASE WHEN confidence < $least THEN '{ABSTAINED}' ELSE '{PREDICTED}' END
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,9 @@ class PredictionCounts:
         predicted: Predicted now: new, changed, moved, or predicted by an earlier champion.
         reused: Nothing to do.
         removed: Predictions of records that the source no longer has.
+        abstained: Of the predictions, those with less confidence than distillation: abstain_below.
         model_version: The champion; None where there is none.
+        encoded_by: The way that texts without a vector were encoded, with the reason; None where all had one.
     """
 
     predictions: int
@@ -47,6 +58,8 @@ class PredictionCounts:
     reused: int
     removed: int
     model_version: str | None
+    abstained: int = 0
+    encoded_by: str | None = None
 
     def facts(self) -> dict[str, int | str | None]:
         """The counts by name."""
@@ -77,16 +90,27 @@ def load_model(registry: ModelRegistry, model: Model, task: Task, embedder: Embe
         TrainingError: The encoder of that name is not the one any more that the model was trained on.
     """
     student, card = read_model(registry.folder(model.version), task)
-    if not student.own_encoder and card["encoder_id"] != embedder.encoder.id:
-        encoder = Encoder(card["encoder"])
-        if encoder.id != card["encoder_id"]:
-            raise TrainingError(
-                f"model {model.version} was trained on the vectors of {card['encoder_id']}, which is now {encoder.id}",
-                where=registry.folder(model.version),
-                todo="Materialize distilled_model and model_evaluation to train on the encoder as it is",
-            )
-        embedder = Embedder(registry.store.home, encoder)
-    return ReadyModel(model.version, student, embedder)
+    return ReadyModel(model.version, student, own_embedder(registry, model.version, student, card, embedder))
+
+
+def own_embedder(
+    registry: ModelRegistry, version: str, student: Student, card: dict[str, Any], embedder: Embedder
+) -> Embedder:
+    """The embedder of the encoder that a model was trained on: the declared one, mostly.
+
+    Raises:
+        TrainingError: The encoder of that name is not the one any more.
+    """
+    if student.own_encoder or card["encoder_id"] == embedder.encoder.id:
+        return embedder
+    encoder = Encoder(card["encoder"], device=embedder.encoder.device)
+    if encoder.id != card["encoder_id"]:
+        raise TrainingError(
+            f"model {version} was trained on the vectors of {card['encoder_id']}, which is now {encoder.id}",
+            where=registry.folder(version),
+            todo="Materialize distilled_model and model_evaluation to train on the encoder as it is",
+        )
+    return Embedder(registry.store.home, encoder)
 
 
 def predict(
@@ -99,93 +123,91 @@ def predict(
 ) -> PredictionCounts:
     """Bring the champion's predictions of all live records up to date; only what changed is predicted.
 
-    Chunks are written as they are ready: a run that is stopped goes on from there. Without a champion nothing is
-    predicted.
+    Records are read in chunks, and chunks are written as they are ready: memory does not grow with the records, and a
+    run that is stopped goes on from there. Vectors come from the cache; what it lacks is encoded, in the fastest way
+    that is no worse for the champion, and not kept. Without a champion nothing is predicted.
 
     Raises:
         StoreCorrupted: The champion's files are missing or damaged.
         TrainingError: The champion's encoder is not there any more.
     """
+    config = project.declaration.distillation
     registry = ModelRegistry(store)
     champion = registry.champion()
-    predicted, least = 0, project.declaration.distillation.abstain_below
+    version = champion.version if champion else None
+    predicted, encoded_by = 0, None
     if champion is not None:
         params = {"version": champion.version}
         todo = int(store.query(f"SELECT count(*) AS n {_STALE}", params)["n"][0])
-        ready = load_model(registry, champion, project.task, embedder) if todo else None
-        while ready is not None and predicted < todo:
+        corpus = _Corpus.open(registry, champion, project, embedder, todo) if todo else None
+        while corpus is not None and predicted < todo:
+            # In the order in which the cache has its vectors.
             rows = store.query(
                 f"SELECT r.record_id, r.content_hash, r.partition_key, r.content {_STALE} "
-                f"ORDER BY r.partition_key, r.record_id LIMIT {_CHUNK}",
+                f"ORDER BY r.partition_key, r.content_hash, r.record_id LIMIT {_CHUNK}",
                 params,
             )
             if rows.is_empty():
                 break
-            said = ready.predict(rows.select("content_hash", "content"))
+            said = corpus.predict(rows, _within(progress, predicted, rows.height, todo))
             predicted += rows.height
             with store.transaction() as con:
-                store.upsert(con, "predictions", _prediction_rows(rows, said, least, champion.version))
+                store.upsert(con, "predictions", _prediction_rows(rows, said, config.abstain_below, champion.version))
             if progress is not None:
                 progress(predicted, max(todo, predicted))
+        encoded_by = corpus.encoded_by if corpus is not None else None
     with store.transaction() as con:
         removed = store.frame(con, f"SELECT count(*) AS n {_GONE}")["n"][0]
         con.execute(f"DELETE {_GONE}")
-        version = champion.version if champion else None
-        there = store.frame(con, "SELECT count(*) AS n FROM predictions WHERE model_version = ?", [version])["n"][0]
-        counts = PredictionCounts(int(there), predicted, int(there) - predicted, int(removed), version)
+        con.execute(_STATES, {"least": config.abstain_below})
+        there, abstained = store.frame(
+            con,
+            f"SELECT count(*), count(*) FILTER (state = '{ABSTAINED}') FROM predictions WHERE model_version = ?",
+            [version],
+        ).row(0)
+        counts = PredictionCounts(
+            int(there), predicted, int(there) - predicted, int(removed), version, int(abstained), encoded_by
+        )
         store.record_stage(con, "predictions", UNPARTITIONED, counts.facts(), run_id)
     return counts
 
 
-def champion_probabilities(store: Store, project: Project, records: pl.DataFrame) -> pl.DataFrame | None:
-    """How sure the champion is of each record: record_id, label, confidence; None without a champion.
+@dataclass(frozen=True)
+class _Corpus:
+    """The champion, ready for all records: vectors from the cache, gaps filled in the fastest way."""
 
-    Args:
-        records: record_id, content_hash, content.
-    """
-    registry = ModelRegistry(store)
-    champion = registry.champion()
-    if champion is None:
+    student: Student
+    vectors: TextVectors
+    way: FastestWay | None
+
+    @classmethod
+    def open(cls, registry: ModelRegistry, champion: Model, project: Project, embedder: Embedder, todo: int) -> _Corpus:
+        student, card = read_model(registry.folder(champion.version), project.task)
+        embedder = own_embedder(registry, champion.version, student, card, embedder)
+        if student.own_encoder or project.declaration.distillation.fast == "never":
+            return cls(student, ReadOnly(embedder), None)
+
+        def wanted(texts: int) -> int:
+            """Gaps in the cache are mostly whole partitions: what the first chunk lacks, the others will."""
+            return texts * todo // min(todo, _CHUNK)
+
+        way = FastestWay(registry.store, champion.version, student, embedder, wanted)
+        return cls(student, ReadOnly(embedder, way), way)
+
+    def predict(self, rows: pl.DataFrame, progress: Progress | None) -> Predicted:
+        return self.student.predict(rows.select("content_hash", "content"), self.vectors, progress)
+
+    @property
+    def encoded_by(self) -> str | None:
+        choice = self.way.choice if self.way is not None else None
+        return None if choice is None else f"{choice.way}: {choice.why}"
+
+
+def _within(progress: Progress | None, done: int, rows: int, todo: int) -> Progress | None:
+    """Progress within a chunk, said of all chunks."""
+    if progress is None:
         return None
-    ready = load_model(registry, champion, project.task, Embedder.for_project(project, store))
-    predicted = ready.predict(records.select("content_hash", "content"))
-    return pl.DataFrame(
-        {
-            "record_id": records["record_id"],
-            "label": pl.Series(predicted.labels, dtype=pl.String),
-            "confidence": pl.Series(predicted.confidence, dtype=pl.Float64),
-        }
-    )
-
-
-def predict_texts(store: Store, project: Project, texts: Sequence[str]) -> pl.DataFrame:
-    """Label texts with the project's champion; nothing of them is kept.
-
-    Returns:
-        text, label, confidence; in the order of the texts.
-
-    Raises:
-        TrainingError: There is no champion.
-        StoreCorrupted: The champion's files are missing or damaged.
-    """
-    registry = ModelRegistry(store)
-    champion = registry.champion()
-    if champion is None:
-        raise TrainingError(
-            "there is no champion to predict with",
-            where=project.name,
-            todo=f"Train one with: annotation-pipelines run {project.name}",
-        )
-    ready = load_model(registry, champion, project.task, Embedder.for_project(project, store))
-    rows = pl.DataFrame({"content_hash": [""] * len(texts), "content": list(texts)}, schema=_TEXTS)
-    predicted = ready.student.predict(rows, Uncached(ready.vectors.encoder))
-    return pl.DataFrame(
-        {
-            "text": pl.Series(list(texts), dtype=pl.String),
-            "label": pl.Series(predicted.labels, dtype=pl.String),
-            "confidence": pl.Series(predicted.confidence, dtype=pl.Float64),
-        }
-    )
+    return lambda now, of: progress(done + rows * now // max(of, 1), max(todo, done + rows))
 
 
 def _prediction_rows(rows: pl.DataFrame, predicted: Predicted, least: float, version: str) -> pl.DataFrame:
@@ -198,5 +220,5 @@ def _prediction_rows(rows: pl.DataFrame, predicted: Predicted, least: float, ver
         confidence=confidence,
         model_version=pl.lit(version),
         predicted_at=pl.lit(datetime.now(UTC)),
-        state=pl.Series(["abstained" if sure < least else "predicted" for sure in confidence], dtype=pl.String),
+        state=pl.Series([ABSTAINED if sure < least else PREDICTED for sure in confidence], dtype=pl.String),
     )

@@ -1,9 +1,11 @@
 """The model registry: which student is champion, and how another becomes it. There is one champion at most.
 
-candidate   trained, not evaluated yet; at most one
+candidate   trained, and not evaluated yet or waiting to be told from the champion; at most one
 champion    predictions come from it
 retired     was champion, or a candidate that a later one overtook
 rejected    was worse than the champion, or rolled back; it is not offered again
+
+Every decision leaves a line in the column `decision`: when, what became of the model, and why.
 """
 
 from __future__ import annotations
@@ -39,6 +41,16 @@ class Model:
     decision: str | None = None
     decided_at: datetime | None = None
 
+    @property
+    def history(self) -> list[str]:
+        """What was decided about it, a line each, the oldest first."""
+        return (self.decision or "").splitlines()
+
+    @property
+    def why(self) -> str:
+        """The latest decision, without its time; '' before the first."""
+        return self.history[-1].partition(": ")[2] if self.decision else ""
+
 
 class ModelRegistry:
     """The models of one project.
@@ -62,6 +74,12 @@ class ModelRegistry:
         """
         with self.store.transaction() as con:
             return self._get(con, version)
+
+    def all(self) -> list[Model]:
+        """Every model, the newest first."""
+        with self.store.transaction() as con:
+            rows = self.store.frame(con, "SELECT * FROM models ORDER BY trained_at DESC, version")
+        return [Model(**row) for row in rows.iter_rows(named=True)]
 
     def champion(self) -> Model | None:
         """The model that predictions come from, if there is one."""
@@ -106,10 +124,10 @@ class ModelRegistry:
                     "data_fingerprint": data_fingerprint,
                     "config": config,
                 }
-                con.execute("UPDATE models SET status = 'retired' WHERE status = 'candidate'")
+                self._overtake(con, version)
                 self.store.append(con, "models", pl.DataFrame([row], schema_overrides=_NULLABLE))
             else:
-                con.execute("UPDATE models SET status = 'retired' WHERE status = 'candidate'")
+                self._overtake(con, version)
                 again = known["status"][0] in ("retired", "candidate")
                 con.execute(
                     "UPDATE models SET status = ? WHERE version = ?",
@@ -117,17 +135,17 @@ class ModelRegistry:
                 )
             return self._get(con, version)
 
-    def promote(self, version: str) -> Model:
+    def promote(self, version: str, why: str = "") -> Model:
         """Make a model the champion; the one before, and any candidate, retires.
 
         Raises:
             StoreError: There is no such model.
         """
         with self.store.transaction() as con:
-            self._promote(con, version)
+            self._promote(con, version, f"promoted: {why or 'no reason given'}")
             return self._get(con, version)
 
-    def reject(self, version: str) -> Model:
+    def reject(self, version: str, why: str = "") -> Model:
         """Turn a model down; a champion cannot be rejected, only rolled back.
 
         Raises:
@@ -141,39 +159,92 @@ class ModelRegistry:
                     todo="Roll back to the one before, or promote another",
                 )
             con.execute("UPDATE models SET status = 'rejected' WHERE version = ?", [version])
+            self._decide(con, version, f"rejected: {why or 'no reason given'}")
             return self._get(con, version)
 
-    def rollback(self) -> Model:
-        """Make the champion before this one the champion again; this one is rejected.
+    def hold(self, version: str, why: str) -> Model:
+        """Note why a candidate is neither promoted nor rejected; it waits for its next evaluation.
 
         Raises:
-            StoreError: There is no champion, or none before it.
+            StoreError: There is no such model.
         """
         with self.store.transaction() as con:
-            champion = self._find(con, "champion")
-            before = self.store.frame(
-                con,
-                "SELECT version FROM models WHERE status = 'retired' AND promoted_at IS NOT NULL "
-                "ORDER BY promoted_at DESC, version LIMIT 1",
-            )
-            if champion is None or before.is_empty():
-                raise StoreError(
-                    "there is no earlier champion to go back to" if champion else "there is no champion",
-                    where=self.store.path,
-                )
-            self._promote(con, before["version"][0])
+            if self._get(con, version).why != f"waits: {why}":
+                self._decide(con, version, f"waits: {why}")
+            return self._get(con, version)
+
+    def rollback(self, why: str = "", *, to: str | None = None) -> Model:
+        """Make the champion before this one the champion again; this one is rejected.
+
+        Args:
+            to: An earlier champion to go back to; None for the latest.
+
+        Raises:
+            StoreError: There is no champion, or none before it, or `to` is none.
+        """
+        with self.store.transaction() as con:
+            champion, before = self._find(con, "champion"), self._before(con, to)
+            if champion is None or before is None:
+                raise StoreError(self._nowhere(champion, to), where=self.store.path, todo="See the table models")
+            reason = f": {why}" if why else ""
             con.execute("UPDATE models SET status = 'rejected' WHERE version = ?", [champion.version])
-            return self._get(con, before["version"][0])
+            self._decide(con, champion.version, f"rejected: rolled back to {before}{reason}")
+            self._promote(con, before, f"promoted: rolled back from {champion.version}{reason}")
+            return self._get(con, before)
+
+    def before(self, to: str | None = None) -> Model | None:
+        """The model that a rollback would go back to; None where there is none."""
+        with self.store.transaction() as con:
+            version = self._before(con, to)
+            return self._get(con, version) if version else None
 
     # -- inside a transaction ------------------------------------------------------------------------------------
 
-    def _promote(self, con: duckdb.DuckDBPyConnection, version: str) -> None:
+    def _promote(self, con: duckdb.DuckDBPyConnection, version: str, decision: str) -> None:
         if self._get(con, version).status == "champion":
             return
-        con.execute("UPDATE models SET status = 'retired' WHERE status IN ('champion', 'candidate')")
+        for status, why in (("champion", "its place was taken by"), ("candidate", "before it was promoted came")):
+            other = self._find(con, status)
+            if other is not None and other.version != version:
+                con.execute("UPDATE models SET status = 'retired' WHERE version = ?", [other.version])
+                self._decide(con, other.version, f"retired: {why} {version}")
         con.execute(
             "UPDATE models SET status = 'champion', promoted_at = ? WHERE version = ?", [datetime.now(UTC), version]
         )
+        self._decide(con, version, decision)
+
+    def _overtake(self, con: duckdb.DuckDBPyConnection, version: str) -> None:
+        """Retire the candidate that a later one follows."""
+        other = self._find(con, "candidate")
+        if other is not None and other.version != version:
+            con.execute("UPDATE models SET status = 'retired' WHERE version = ?", [other.version])
+            self._decide(con, other.version, f"retired: before it was promoted came {version}")
+
+    def _decide(self, con: duckdb.DuckDBPyConnection, version: str, decision: str) -> None:
+        """Add a line to what was decided about a model."""
+        now = datetime.now(UTC)
+        # One line a decision, whatever a reason or an error holds.
+        line = f"{now:%Y-%m-%d %H:%M} UTC: {' '.join(decision.split())}"
+        con.execute(
+            "UPDATE models SET decision = concat_ws(chr(10), decision, ?), decided_at = ? WHERE version = ?",
+            [line, now, version],
+        )
+
+    def _before(self, con: duckdb.DuckDBPyConnection, to: str | None) -> str | None:
+        rows = self.store.frame(
+            con,
+            "SELECT version FROM models WHERE status = 'retired' AND promoted_at IS NOT NULL "
+            "AND coalesce(version = $to, true) ORDER BY promoted_at DESC, version LIMIT 1",
+            {"to": to},
+        )
+        return None if rows.is_empty() else str(rows["version"][0])
+
+    def _nowhere(self, champion: Model | None, to: str | None) -> str:
+        if champion is None:
+            return "there is no champion"
+        if to is not None:
+            return f"model {to!r} was no earlier champion that could be gone back to"
+        return "there is no earlier champion to go back to"
 
     def _one(self, status: str) -> Model | None:
         with self.store.transaction() as con:

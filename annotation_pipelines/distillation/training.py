@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 
 import polars as pl
 
+from annotation_pipelines.distillation.card import write_card
 from annotation_pipelines.distillation.embedding import Embedder, Progress
+from annotation_pipelines.distillation.leakage import SAME, fingerprint, similarity_to
 from annotation_pipelines.distillation.registry import ModelRegistry
 from annotation_pipelines.distillation.students.base import Examples, Student
 from annotation_pipelines.distillation.students.files import read_model, trained_on, write_model
@@ -57,7 +60,10 @@ class TrainingRows:
 
     Attributes:
         examples: Rows in an order that depends on them alone, and what the teacher says of gold.
-        leaked: Labels left out because their record, or a text that reads the same, is held out for evaluation.
+        leaked: Labels left out because their record, or a text that says the same or nearly the same, is held out for
+            evaluation.
+        alike: Those of them whose record is not held out, and whose text only nearly reads like a held-out one.
+        held_out: A hash of the held-out texts.
         outdated: Labels left out because the record has another content by now, or is gone.
         unknown: Labels left out because the task does not have them.
     """
@@ -66,6 +72,8 @@ class TrainingRows:
     leaked: int
     outdated: int
     unknown: int
+    alike: int = 0
+    held_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class TrainedModel:
     outdated: int
     unknown: int
     student: Student
+    alike: int = 0
 
     def facts(self) -> dict[str, float | int | str | None]:
         """Counts and cross-validated figures by name."""
@@ -97,6 +106,7 @@ class TrainedModel:
             "silver": self.silver,
             "gold": self.gold,
             "leaked": self.leaked,
+            "leaked_nearly": self.alike,
             "outdated": self.outdated,
             "unknown_label": self.unknown,
             **self.student.figures(),
@@ -127,13 +137,14 @@ def train(
     rows = found.examples.rows
     registry = ModelRegistry(store)
     kind = student_class(task, config.student)
-    fingerprint = data_fingerprint(found.examples)
-    version = version_of(fingerprint, {"student": kind.kind, **_deciding(config)}, embedder.encoder.id)
+    of_data = data_fingerprint(found.examples)
+    version = version_of(of_data, {"student": kind.kind, **_deciding(config)}, embedder.encoder.id)
     folder = registry.folder(version)
     student = _load_whole(folder, task)
     trained = student is None
     origins = Counter(rows["origin"])
     if student is None:
+        start = time.monotonic()
         student = kind(task, config).fit(found.examples, embedder, progress)
         card = {
             "version": version,
@@ -141,7 +152,9 @@ def train(
             "encoder": embedder.encoder.name,
             "encoder_id": embedder.encoder.id,
             "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "data_fingerprint": fingerprint,
+            "data_fingerprint": of_data,
+            "held_out": found.held_out,
+            "seconds": round(time.monotonic() - start, 1),
             "silver": origins["silver"],
             "gold": origins["gold"],
             "labels": dict(sorted(Counter(rows["label"]).items())) if task.exclusive else {},
@@ -154,7 +167,7 @@ def train(
         encoder=config.encoder,
         silver=origins["silver"],
         gold=origins["gold"],
-        data_fingerprint=fingerprint,
+        data_fingerprint=of_data,
         config=config.model_dump_json(),
         run_id=run_id,
     )
@@ -169,7 +182,10 @@ def train(
         outdated=found.outdated,
         unknown=found.unknown,
         student=student,
+        alike=found.alike,
     )
+    if trained:
+        write_card(store, project, version)
     with store.transaction() as con:
         facts = {"trained": int(trained), **model.facts()}
         store.record_stage(con, "distilled_model", UNPARTITIONED, facts, run_id)
@@ -207,33 +223,28 @@ def training_rows(
 
     Args:
         trusted: record_id, content_hash, content (null: outdated), label, origin, weight, held_out, and scores.
-        evaluation_texts: The texts of held-out gold; a training text that reads the same but for case and blanks
-            leaks.
+        evaluation_texts: The texts of held-out gold; a training text that is a near-duplicate of one leaks.
         audit: As in `Examples`.
     """
-    held_out = {normalised(text) for text in evaluation_texts}
+    held_out = list(evaluation_texts)
     current = trusted.filter(pl.col("content").is_not_null())
-    leaks = current["held_out"] | pl.Series(
-        [normalised(text) in held_out for text in current["content"]], dtype=pl.Boolean
-    )
+    similarity = similarity_to(current["content"].to_list(), held_out)
+    leaks = current["held_out"] | similarity.is_not_null()
     clean = current.filter(~leaks)
     known = clean.filter(are_labels(task, clean["label"], clean["content"]))
     if audit is not None:
         audit = audit.filter(
             are_labels(task, audit["label"], audit["content"]),
-            pl.Series([normalised(text) not in held_out for text in audit["content"]], dtype=pl.Boolean),
+            similarity_to(audit["content"].to_list(), held_out).is_null(),
         )
     return TrainingRows(
         Examples.of(known, audit),
         leaked=int(leaks.sum()),
         outdated=trusted.height - current.height,
         unknown=clean.height - known.height,
+        alike=int((~current["held_out"] & (similarity < SAME)).sum()),
+        held_out=fingerprint(held_out),
     )
-
-
-def normalised(text: str) -> str:
-    """A text without regard to case and blanks."""
-    return " ".join(text.casefold().split())
 
 
 def data_fingerprint(examples: Examples) -> str:

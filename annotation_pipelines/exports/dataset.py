@@ -234,7 +234,7 @@ def _quality(store: Store) -> pl.DataFrame:
     """How the annotator stands against people, as last measured: metric, split, value, lower, upper, records."""
     return store.query(
         "SELECT metric, split, value, lower, upper, records FROM model_evaluation "
-        "WHERE model_version = 'teacher' AND label = '' AND value IS NOT NULL ORDER BY split, metric"
+        "WHERE model_version = 'teacher' AND slice = '' AND label = '' AND value IS NOT NULL ORDER BY split, metric"
     )
 
 

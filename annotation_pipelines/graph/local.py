@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from filelock import FileLock
@@ -112,14 +113,24 @@ def run_partitions(
     return summary
 
 
-def run_job(project: Project, workspace: Workspace, instance: dg.DagsterInstance, name: str) -> None:
+def run_job(
+    project: Project,
+    workspace: Workspace,
+    instance: dg.DagsterInstance,
+    name: str,
+    *,
+    ops: dict[str, Any] | None = None,
+) -> None:
     """Run one of the project's unpartitioned jobs, such as retrain.
+
+    Args:
+        ops: Settings of its ops, by name.
 
     Raises:
         RunFailed: A step failed.
     """
     job = project_definitions(project, workspace).resolve_job_def(f"{project.name}_{name}")
-    result = _execute(job, instance, project, None)
+    result = _execute(job, instance, project, None, ops=ops)
     if not result.success:
         raise RunFailed(_why(result), where=f"{project.name} {name}")
 
@@ -130,13 +141,14 @@ def _execute(
     project: Project,
     partition: str | None,
     stages: Sequence[dg.AssetKey] | None = None,
+    ops: dict[str, Any] | None = None,
 ) -> dg.ExecuteInProcessResult:
     return job.execute_in_process(
         instance=instance,
         partition_key=partition,
         asset_selection=stages,
         raise_on_error=False,
-        run_config=_QUIET,
+        run_config={**_QUIET, "ops": ops} if ops else _QUIET,
         tags={
             PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}",
             "annotation_pipelines/project": project.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from annotation_pipelines.errors import TrainingError
+from annotation_pipelines.graph.evaluation import evaluation_check_specs, evaluation_checks, shown_evaluation
 from annotation_pipelines.graph.stage import Outcome, Stage, StageBuilder, sample
 
 
@@ -61,7 +62,7 @@ def distilled_model(builder: StageBuilder) -> dg.AssetsDefinition:
 
 def model_evaluation(builder: StageBuilder) -> dg.AssetsDefinition:
     """Teacher and student on gold that no training step saw; the champion is chosen here."""
-    student = builder.project.task.student
+    student, task = builder.project.task.student, builder.project.task
 
     def body(stage: Stage) -> Outcome:
         from annotation_pipelines.distillation.embedding import Embedder
@@ -71,38 +72,28 @@ def model_evaluation(builder: StageBuilder) -> dg.AssetsDefinition:
         cost = label_held_out(stage)
         embedder = Embedder.for_project(stage.project, stage.store)
         evaluation = evaluate(stage.store, stage.project, embedder, run_id=stage.run_id)
-        check = dg.AssetCheckResult(
-            check_name="student_not_worse_than_teacher",
-            asset_key=builder.key("model_evaluation"),
-            passed=evaluation.student_holds,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=evaluation.verdict,
-        )
-        return Outcome(
-            {**evaluation.facts(), **cost, "metrics": sample(evaluation.metrics, rows=100)},
-            [check] if student else [],
-        )
+        metadata = {**evaluation.facts(), **cost, **shown_evaluation(evaluation)}
+        return Outcome(metadata, evaluation_checks(builder, evaluation) if student else [])
 
     return builder.asset(
         "model_evaluation",
         body,
-        description="Teacher and student side by side on gold that no training step saw, with 95% intervals. A new "
-        "model becomes champion unless it is worse than the one before on the same gold."
+        description="Teacher and student side by side on gold that no training step saw, with 95% intervals: by class, "
+        "by slice, with calibration, learning curve and cost. A new model becomes champion when it is not worse than "
+        f"the one before on the same gold ({task.headline.replace('_', ' ')}, at most "
+        f"{100 * builder.project.declaration.promotion.margin:.1f} points, beyond chance) and passes the behavioural "
+        "checks."
         if student
         else "The annotator against gold that it was not shown, with 95% intervals.",
         deps=[*(["distilled_model"] if student else []), "human_labels", "llm_labels"],
         kinds={"duckdb"},
-        version=[builder.project.declaration.evaluation, builder.project.declaration.distillation],
+        version=[
+            builder.project.declaration.evaluation,
+            builder.project.declaration.distillation,
+            builder.project.declaration.promotion,
+        ],
         partitioned=False,
-        checks=[
-            dg.AssetCheckSpec(
-                "student_not_worse_than_teacher",
-                asset=builder.key("model_evaluation"),
-                description="The student is not worse than the teacher on held-out gold (paired bootstrap).",
-            )
-        ]
-        if student
-        else [],
+        checks=evaluation_check_specs(builder) if student else [],
     )
 
 
@@ -122,7 +113,7 @@ def predictions(builder: StageBuilder) -> dg.AssetsDefinition:
             run_id=stage.run_id,
         )
         rows = stage.store.query(
-            "SELECT record_id, content, label, confidence FROM predictions p JOIN records USING (record_id) "
+            "SELECT record_id, content, label, confidence, state FROM predictions p JOIN records USING (record_id) "
             "ORDER BY record_id LIMIT 10"
         )
         return Outcome(
@@ -133,7 +124,8 @@ def predictions(builder: StageBuilder) -> dg.AssetsDefinition:
         "predictions",
         body,
         description="The champion's label and confidence for every record of every partition, annotated or not. Only "
-        "records that are new, changed or predicted by an earlier champion are predicted.",
+        "records that are new, changed or predicted by an earlier champion are predicted; with too little confidence "
+        "the champion abstains.",
         deps=["model_evaluation", "embeddings"],
         kinds={"sentence-transformers", "duckdb"},
         version=builder.project.declaration.distillation,

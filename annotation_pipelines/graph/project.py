@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from annotation_pipelines.graph import batches, exports, labels, models, records, refresh, synthetic
+from annotation_pipelines.graph import batches, exports, labels, models, records, refresh, rollback, synthetic
 from annotation_pipelines.graph.partitions import partitions_definition
 from annotation_pipelines.graph.stage import StageBuilder
 from annotation_pipelines.project import Project
@@ -80,6 +80,8 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
                 "Predict with the champion and report, without training.",
             )
         )
+    # A job of ops: it brings an earlier model back before anything reads it.
+    way_back = [rollback.rollback_job(builder)] if project.task.student else []
     refresh_job = refresh.refresh_job(builder)
     sensor = refresh.refresh_sensor(
         builder,
@@ -97,7 +99,7 @@ def project_definitions(project: Project, workspace: Workspace) -> dg.Definition
     )
     return dg.Definitions(
         assets=assets,
-        jobs=[refresh_job, *jobs],
+        jobs=[refresh_job, *jobs, *way_back],
         schedules=_schedules(project, refresh_job),
         sensors=[sensor, *([batch_sensor] if batch_sensor else [])],
     )

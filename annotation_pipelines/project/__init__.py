@@ -17,6 +17,7 @@ from annotation_pipelines.project.annotators import (
     Price,
 )
 from annotation_pipelines.project.declaration import COMPONENT_TYPE, Declaration, Project, digest
+from annotation_pipelines.project.promotion import Expected, Promotion
 from annotation_pipelines.project.safeguards import PERSONAL_DATA, Budget, Injection, Privacy
 from annotation_pipelines.project.source import (
     SOURCE_KINDS,
@@ -60,6 +61,7 @@ __all__ = [
     "DuckDBQuery",
     "EmbeddedAnnotator",
     "Evaluation",
+    "Expected",
     "FineTuning",
     "Injection",
     "Judge",
@@ -73,6 +75,7 @@ __all__ = [
     "Price",
     "Privacy",
     "Project",
+    "Promotion",
     "Quality",
     "RecordColumns",
     "Robust",

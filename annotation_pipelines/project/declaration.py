@@ -14,6 +14,7 @@ from annotation_pipelines.declaration_parts import NonEmpty, Part, Text
 from annotation_pipelines.errors import DeclarationError
 from annotation_pipelines.project.annotators import Annotator, EmbeddedAnnotator, Panel, bare_annotator
 from annotation_pipelines.project.exports import Export, bare_format, refuse_unfit_exports
+from annotation_pipelines.project.promotion import Promotion
 from annotation_pipelines.project.safeguards import Budget, Injection, Privacy
 from annotation_pipelines.project.source import Partitions, Source
 from annotation_pipelines.project.stages import (
@@ -77,6 +78,7 @@ class Declaration(Part):
     )
     evaluation: Evaluation | None = None
     distillation: Distillation = Distillation()
+    promotion: Promotion = Promotion()
     exports: list[Annotated[Export, BeforeValidator(bare_format, json_schema_input_type=Export | str)]] = Field(
         default_factory=list,
         max_length=16,

@@ -59,7 +59,8 @@ class Selection(Part):
         default="all",
         description="all: every record; random: some at random. Those that the student is least sure of: "
         "least_confidence, margin, entropy. Those that stand for the others: kmeans, k_center (core-set), typiclust. "
-        "Both: badge, hybrid. Without a student the uncertain ones are chosen at random.",
+        "Both: badge, hybrid. Without a student the uncertain ones are chosen at random, and typiclust "
+        "stands in for badge and hybrid.",
     )
     per_partition: int | None = Field(default=None, ge=1, description="At most so many records a partition.")
     rounds: int | None = Field(
@@ -168,13 +169,17 @@ class Evaluation(Part):
 class Robust(Part):
     """How the student withstands wrong silver labels. Gold labels are taken as they are."""
 
-    weights: Literal["confidence", "none"] = Field(
-        default="confidence", description="Whether a silver label weighs what trusted_labels says, or 1."
+    soft_labels: Literal["corrected", "confusion", "scores", "none"] = Field(
+        default="corrected",
+        description="What a silver label teaches. corrected: how probable each label is, given what the teacher said "
+        "and how it errs on gold; confusion: the same by what a student of the gold labels says of the text, and by "
+        "which labels the teacher gives for which truth: better where it errs in ways of its own; scores: the "
+        "teacher's probabilities, where it gives them; none: the label.",
     )
-    soft_labels: Literal["none", "scores", "corrected"] = Field(
-        default="none",
-        description="What a silver label teaches. none: the label; scores: the teacher's probabilities, where it gives "
-        "them; corrected: how probable each label is, given what the teacher said and how it errs on gold.",
+    weights: Literal["confidence", "audit", "none"] = Field(
+        default="confidence",
+        description="What a silver label weighs. confidence: what trusted_labels says; audit: how probable it is that "
+        "it is right, by how the teacher errs on gold; none: 1.",
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="The share of each silver label that is spread over all labels."
@@ -200,11 +205,21 @@ class FineTuning(Part):
         description="cross_entropy on the labels; or contrastive pairs first and a linear head then, as SetFit "
         "(Tunstall et al. 2022), for few labels.",
     )
-    epochs: int = Field(default=10, ge=1, le=1_000)
-    batch: int = Field(default=16, ge=2, le=4_096)
-    learning_rate: float = Field(default=5e-5, gt=0, lt=1, description="Of the encoder.")
-    head_learning_rate: float = Field(default=1e-3, gt=0, lt=1)
-    max_tokens: int = Field(default=128, ge=8, le=8_192, description="Longer texts are cut.")
+    epochs: int = Field(default=10, ge=1, le=1_000, description="At most so many; the best one is kept.")
+    patience: int = Field(
+        default=3, ge=1, description="Training ends when so many epochs in a row are no better on held-out labels."
+    )
+    batch: int = Field(default=16, ge=2, le=4_096, description="Texts a step.")
+    learning_rate: float = Field(
+        default=1e-4, gt=0, lt=1, description="Of the encoder: 1e-4 for small ones, 2e-5 for large ones."
+    )
+    head_learning_rate: float = Field(default=1e-3, gt=0, lt=1, description="Of the head.")
+    max_tokens: int = Field(
+        default=128,
+        ge=8,
+        le=8_192,
+        description="Longer texts are cut: at their end, or around the mentions of a marked pair.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere."
     )
@@ -226,6 +241,11 @@ class Distillation(Part):
     )
     robust: Robust = Robust()
     fine_tuning: FineTuning = FineTuning()
+    length: StrictBool = Field(
+        default=True,
+        description="task: preference: whether the student may go by how long a response is. People often prefer the "
+        "longer one, and a reward model that knows it pays for length.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the encoder runs.")
     fast: Literal["auto", "never"] = Field(
         default="auto",

@@ -149,12 +149,23 @@ FROM validation_results ORDER BY partition_key, check_name
 """
 
 _MODELS = """
-SELECT version, status, student, encoder, silver, gold, trained_at, promoted_at
+SELECT version, status, student, encoder, silver, gold, trained_at, promoted_at, decision, decided_at
 FROM models ORDER BY trained_at DESC, version
 """
 
 _EVALUATION = """
-SELECT model_version, split, metric, label, value, lower, upper, records FROM model_evaluation ORDER BY ALL
+SELECT model_version, split, metric, label, value, lower, upper, records FROM model_evaluation
+WHERE slice = '' ORDER BY ALL
+"""
+
+_SLICES = """
+SELECT model_version, split, slice, metric, label, value, lower, upper, records FROM model_evaluation
+WHERE slice <> '' ORDER BY ALL
+"""
+
+_MODEL_CHECKS = """
+SELECT model_version, check_name, passed, observed, records, checked_at FROM model_checks
+ORDER BY model_version, passed, check_name
 """
 
 _TEACHER_ERRORS = f"""
@@ -205,7 +216,9 @@ class ReportData:
         student_confusion: gold, label, records; gold on records of the pool only.
         validations: Every expectation of every partition.
         models: The registry, newest first.
-        evaluation: The rows of model_evaluation.
+        evaluation: The rows of model_evaluation about all of a split.
+        slices: Those about parts of it: slices, bins of confidence, the learning curve.
+        model_checks: How the models behave; checks that fail first.
         teacher_errors: record_id, partition_key, content, gold, teacher, confidence; the surest first.
         student_differs: The same for teacher and student; both surest first.
         rejected: reason, rows, seen_at, examples (ids).
@@ -225,6 +238,8 @@ class ReportData:
     validations: pl.DataFrame
     models: pl.DataFrame
     evaluation: pl.DataFrame
+    slices: pl.DataFrame
+    model_checks: pl.DataFrame
     teacher_errors: pl.DataFrame
     student_differs: pl.DataFrame
     rejected: pl.DataFrame
@@ -251,6 +266,8 @@ def read_report_data(store: Store, project: Project) -> ReportData:
             validations=store.frame(con, _VALIDATIONS),
             models=store.frame(con, _MODELS),
             evaluation=store.frame(con, _EVALUATION),
+            slices=store.frame(con, _SLICES),
+            model_checks=store.frame(con, _MODEL_CHECKS),
             teacher_errors=_in_words(store.frame(con, _TEACHER_ERRORS), project.task),
             student_differs=_in_words(store.frame(con, _STUDENT_DIFFERS), project.task),
             rejected=store.frame(con, _REJECTED),

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from annotation_pipelines.project import Project
 from annotation_pipelines.quality import agreement
-from annotation_pipelines.reports import plots, sections
+from annotation_pipelines.reports import plots, sections, students
 from annotation_pipelines.reports.data import TEXT, ReportData, read_report_data
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import HELD_OUT
@@ -90,7 +90,7 @@ def render(data: ReportData, project: Project, *, database: Path, now: datetime,
             calls=data.calls.row(0, named=True),
             held_out_cost=next(data.cost.filter(pl.col("partition_key") == HELD_OUT).iter_rows(named=True), None),
             teacher=data.teacher,
-            student=sections.metric_of(data.evaluation, champion, "accuracy"),
+            student=sections.metric_of(data.evaluation, champion, project.task.headline),
             champion=champion,
             figures=figures(data, project),
             grid=sections.check_grid(data.validations),
@@ -98,7 +98,9 @@ def render(data: ReportData, project: Project, *, database: Path, now: datetime,
             f1=f1,
             task=project.task,
             metrics=sections.overall_metrics(data.evaluation, champion, project.task.headline),
-            models=sections.model_rows(data),
+            models=sections.model_rows(data, project.task.headline),
+            slices=students.slice_rows(data.slices, champion, project.task.headline),
+            behaviour=data.model_checks.filter(pl.col("model_version") == (champion or "")).to_dicts(),
             teacher_errors=data.teacher_errors.to_dicts(),
             student_differs=data.student_differs.to_dicts(),
             rejected=data.rejected.to_dicts(),
@@ -142,7 +144,32 @@ def figures(data: ReportData, project: Project) -> dict[str, Figure | None]:
             len(data.student_confusion) > 0 and task.exclusive,
             lambda: plots.confusion_matrix(data.student_confusion, names, title="Student against gold of the pool"),
         ),
+        **_student_figures(data, task.headline),
         "calibration": drawn(bins["n"].sum() > 0 and task.exclusive, lambda: plots.calibration(bins)),
+    }
+
+
+def _student_figures(data: ReportData, headline: str) -> dict[str, Figure | None]:
+    """The champion's reliability diagram and learning curve."""
+    from annotation_pipelines.distillation.evaluation.beside import reliability_bins
+    from annotation_pipelines.distillation.evaluation.learning_curve import points
+
+    champion = next((row for row in data.models.iter_rows(named=True) if row["status"] == "champion"), None)
+    if champion is None:
+        return {"student_calibration": None, "learning_curve": None}
+    bins = reliability_bins(data.slices, champion["version"])
+    curve = points(data.slices, champion["version"], headline)
+    whole = students.main_row(data.evaluation, champion["version"], headline)
+    teacher = students.main_row(data.evaluation, students.TEACHER, headline)
+    return {
+        "student_calibration": plots.calibration(bins, title="Calibration of the student") if len(bins) else None,
+        "learning_curve": students.labels_plot(
+            students.curve_to(curve, champion["silver"] + champion["gold"], whole),
+            headline,
+            teacher=teacher["value"] if teacher else None,
+        )
+        if len(curve)
+        else None,
     }
 
 

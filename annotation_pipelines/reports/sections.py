@@ -229,13 +229,18 @@ def overall_metrics(evaluation: pl.DataFrame, champion: str | None, headline: st
     return [table[key] for key in sorted(table, key=lambda key: (key[0], key[1] != headline, key[1]))]
 
 
-def model_rows(data: ReportData) -> list[Row]:
-    """The registry with each model's accuracy and macro F1."""
+def model_rows(data: ReportData, headline: str) -> list[Row]:
+    """The registry with each model's main metric, its checks, and what was decided about it."""
+    failed = data.model_checks.filter(~pl.col("passed"))
+    checked = set(data.model_checks["model_version"])
     return [
         {
             **model,
-            "accuracy": metric_of(data.evaluation, model["version"], "accuracy"),
-            "macro_f1": metric_of(data.evaluation, model["version"], "macro_f1"),
+            "headline": metric_of(data.evaluation, model["version"], headline),
+            "failed": failed.filter(pl.col("model_version") == model["version"])["check_name"].to_list()
+            if model["version"] in checked
+            else None,
+            "history": (model["decision"] or "").splitlines(),
         }
         for model in data.models.iter_rows(named=True)
     ]

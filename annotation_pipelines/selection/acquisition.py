@@ -1,44 +1,45 @@
-"""Acquisition functions: which records are annotated next. Pure functions over ids and probabilities.
+"""Which records are annotated next: a choice up to a budget, by scores or by a batch that is picked together.
 
-Every strategy gives each record a score, and the highest scores are chosen. Ties are broken by a hash of seed and
-record id, so that the choice depends on neither the order of the records nor on which others there are.
+The records come into one order first, that of a hash of seed and record id. So the choice depends on neither the order
+in which they were read nor, where scores are equal, on which others there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Strategy = Literal["all", "random", "least_confidence"]
+from annotation_pipelines.project import Strategy
+from annotation_pipelines.selection.uncertainty import MEASURES
+
 Scores = NDArray[np.float64]
-Score = Callable[[Scores, NDArray[np.float64] | None], Scores | None]
+Ints = NDArray[np.int64]
+Score = Callable[[pl.DataFrame], Scores]
+"""Records, n rows -> how unsure the student is of each, shape (n,)."""
+Pick = Callable[[pl.DataFrame, int], Ints]
+"""Records, n rows, and how many are wanted -> so many different rows, in the order of choice."""
+
+DIVERSITY: tuple[Strategy, ...] = ("kmeans", "k_center", "typiclust")
+"""Batches picked by vectors alone."""
+BOTH: tuple[Strategy, ...] = ("badge", "hybrid")
+"""Batches picked by vectors and by what the student is unsure of."""
+BATCHES = (*DIVERSITY, *BOTH)
 
 
-def everything(draw: Scores, probabilities: NDArray[np.float64] | None) -> Scores | None:
-    """No record before another: the draw decides where a budget does not reach for all."""
-    return np.zeros_like(draw)
+def needs_student(strategy: Strategy) -> bool:
+    """Whether a strategy asks a student."""
+    return strategy in MEASURES or strategy in BOTH
 
 
-def random(draw: Scores, probabilities: NDArray[np.float64] | None) -> Scores | None:
-    """The draw itself."""
-    return draw
-
-
-def least_confidence(draw: Scores, probabilities: NDArray[np.float64] | None) -> Scores | None:
-    """1 minus the champion's probability of its label (Lewis and Gale 1994); none without a champion."""
-    return None if probabilities is None else 1 - probabilities
-
-
-ACQUISITIONS: Mapping[Strategy, Score] = {
-    "all": everything,
-    "random": random,
-    "least_confidence": least_confidence,
-}
+def without_student(strategy: Strategy) -> Strategy:
+    """What decides in the place of a strategy as long as there is no student."""
+    if strategy in MEASURES:
+        return "random"
+    return "typiclust" if strategy in BOTH else strategy
 
 
 def draws(record_ids: Iterable[str], seed: int) -> Scores:
@@ -58,44 +59,64 @@ def choose(
     already_selected: Iterable[str],
     strategy: Strategy,
     budget: int | None,
-    probabilities: pl.DataFrame | None = None,
+    score: Score | None = None,
+    pick: Pick | None = None,
     seed: int = 0,
 ) -> pl.DataFrame:
     """Choose records up to a budget; a choice stands, so that nothing paid for is dropped for something newer.
 
     Args:
-        records: The candidates: record_id.
+        records: The candidates: record_id, and the columns that `score` or `pick` reads.
         already_selected: Ids chosen before. Those among the candidates stay selected and count against the budget;
-            where it has become too small for them, the best of them stay.
+            where it has become too small for them, those with the best scores stay.
         budget: How many may be selected; None for all.
-        probabilities: The champion's record_id and confidence (the probability of its label), for least_confidence;
-            None without a champion: the choice is random then, and says so. A record without one goes first.
+        score: Of the strategies by uncertainty; without it the choice is random, and says so.
+        pick: Of the strategies that pick a batch, among the records that were not chosen before; likewise. It is not
+            asked where all records fit.
 
     Returns:
-        record_id, state (selected or waiting), strategy (which decided), score; in the order of the candidates.
+        record_id, state (selected or waiting), strategy (which decided), score (higher was chosen first: the
+        uncertainty, or from 1 down to 0 in the order of the batch); in the order of the candidates.
     """
     draw = draws(records["record_id"], seed)
-    confidence = None
-    if probabilities is not None:
-        joined = records.select("record_id").join(
-            probabilities.select("record_id", "confidence"), on="record_id", how="left", maintain_order="left"
-        )
-        confidence = joined["confidence"].fill_null(0.0).fill_nan(0.0).cast(pl.Float64).to_numpy()
-    scores = ACQUISITIONS[strategy](draw, confidence)
-    if scores is None:
-        strategy, scores = "random", draw
-    kept = records["record_id"].is_in(pl.Series(list(already_selected), dtype=pl.String).implode()).to_numpy()
-    selected = np.zeros(records.height, dtype=bool)
-    if budget is None:
-        selected[:] = True
+    ordered = records.with_row_index("_row").with_columns(_draw=pl.Series(draw, dtype=pl.Float64))
+    ordered = ordered.sort("_draw", "record_id", descending=[True, False])
+    place = ordered["_row"].to_numpy()
+    candidates = ordered.drop("_row", "_draw")
+    kept = candidates["record_id"].is_in(pl.Series(list(already_selected), dtype=pl.String).implode()).to_numpy()
+    most = records.height if budget is None else min(budget, records.height)
+
+    if strategy in BATCHES and pick is not None:
+        scores = _batch_scores(candidates, kept, most, pick)
+    elif strategy in MEASURES and score is not None:
+        scores = score(candidates)
+    elif strategy == "all":
+        scores = np.zeros(records.height)
     else:
-        order = np.lexsort((-draw, -scores, ~kept))
-        selected[order[:budget]] = True
+        strategy, scores = "random", draw[place]
+
+    # np.lexsort: the last key decides first.
+    best = np.lexsort((np.arange(records.height), -scores, ~kept))[:most]
+    selected, by_record = np.zeros(records.height, dtype=np.bool_), np.empty(records.height)
+    selected[place[best]] = True
+    by_record[place] = scores
     return pl.DataFrame(
         {
             "record_id": records["record_id"],
             "state": pl.Series(np.where(selected, "selected", "waiting"), dtype=pl.String),
             "strategy": pl.Series([strategy] * records.height, dtype=pl.String),
-            "score": pl.Series(scores, dtype=pl.Float64),
+            "score": pl.Series(by_record, dtype=pl.Float64),
         }
     )
+
+
+def _batch_scores(candidates: pl.DataFrame, kept: NDArray[np.bool_], most: int, pick: Pick) -> Scores:
+    """1 for the first of a batch, less for each further one, 0 for the rest."""
+    scores = np.zeros(candidates.height)
+    free = np.flatnonzero(~kept)
+    count = min(most - int(kept.sum()), len(free))
+    if count < 1:
+        return scores
+    rows = np.arange(count) if count == len(free) else pick(candidates[free], count)
+    scores[free[rows]] = 1 - np.arange(count) / count
+    return scores

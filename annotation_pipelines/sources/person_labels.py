@@ -17,6 +17,8 @@ from annotation_pipelines.tasks.base import Invalid, Task
 
 COLUMNS = ("id", "label", "annotator", "labelled_at")
 REQUIRED = COLUMNS[:2]
+SUGGESTED = "suggested"
+"""A column that only review queues have: their lines without a label are passed over."""
 
 SCHEMA = pl.Schema({"record_id": pl.String(), "label": pl.String(), "person": pl.String(), "labelled_at": UTC_TIME})
 
@@ -25,7 +27,8 @@ def read_person_labels(file: Path, task: Task, contents: Mapping[str, str], time
     """The labels in a CSV file, in its order, several for one record included.
 
     Args:
-        file: UTF-8, with a header; further columns are ignored.
+        file: UTF-8, with a header; further columns are ignored. In a review queue, which has a column `suggested`,
+            lines without a label are passed over.
         task: What labels may be; what has a structure stands as JSON.
         contents: The content of every known record, as it is stored, by its id.
         timezone: Of times that name none.
@@ -83,7 +86,10 @@ def _read(file: Path) -> tuple[list[list[str]], list[int]]:
                     where=file,
                     todo="Write the header: id,label,annotator,labelled_at",
                 )
+            queue = SUGGESTED in header
             for row in reader:
+                if queue and not _plain(row.get("label")).strip():
+                    continue  # nobody has looked at it yet
                 rows.append([_plain(row.get(name)) for name in COLUMNS])
                 lines.append(reader.line_num)
     except OSError as error:

@@ -115,8 +115,8 @@ SELECTION_ROUNDS = Table(
         _required(
             "silver",
             "BIGINT",
-            "silver labels that the round's student was trained on, those of earlier rounds and other partitions included; "
-            "0 where there was too little to train one",
+            "silver labels that the round's student was trained on, those of earlier rounds and other partitions "
+            "included; 0 where there was too little to train one",
         ),
         _required("gold", "BIGINT", "gold records that its student was measured on: none of them held out"),
         _required("metric", "VARCHAR", "the metric of the learning curve"),

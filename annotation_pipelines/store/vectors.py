@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import duckdb
@@ -27,6 +28,9 @@ SHARED = "_shared"
 """The shard for texts that belong to no one partition: held-out records, demonstrations, descriptions of labels."""
 
 SHARED_LIMIT = 50_000
+_GROUP = 8_192  # vectors of a row group
+_PIECE = 8_192  # vectors that a look-up reads at a time
+_READ_AHEAD = 1 << 20
 _EMPTY_VIEW = "SELECT ''::VARCHAR AS partition_key, ''::VARCHAR AS content_hash, []::FLOAT[] AS vector WHERE false"
 
 _EMPTY = pl.Schema({"content_hash": pl.String(), "vector": pl.Array(pl.Float32, 0)})
@@ -74,21 +78,14 @@ class VectorStore:
         for path in self._newest_first():
             if wanted.is_empty():
                 break
-            # The hashes are a twentieth of the file: most shards are passed over without reading a vector.
-            there = self._read(path, ["content_hash"])
-            if wanted.join(there, on="content_hash", how="semi").is_empty():
-                continue
-            hits = wanted.join(self._read(path, ["content_hash", "vector"]), on="content_hash")
-            if hits.is_empty():
-                continue
-            positions, block = hits["position"].to_numpy(), matrix(hits["vector"])
-            if not vectors.shape[1]:
-                vectors = np.zeros((len(hashes), block.shape[1]), dtype=np.float32)
-            if block.shape[1] != vectors.shape[1]:
-                _warn(path, f"vectors of length {block.shape[1]} among those of length {vectors.shape[1]}")
-                continue
-            vectors[positions], found[positions] = block, True
-            wanted = wanted.join(hits, on="position", how="anti")
+            for positions, block in self._hits(path, wanted):
+                if not vectors.shape[1]:
+                    vectors = np.zeros((len(hashes), block.shape[1]), dtype=np.float32)
+                if block.shape[1] != vectors.shape[1]:
+                    _warn(path, f"vectors of length {block.shape[1]} among those of length {vectors.shape[1]}")
+                    break
+                vectors[positions], found[positions] = block, True
+            wanted = wanted.filter(~pl.Series(found)[wanted["position"]])
         return vectors, found
 
     def write(self, shard: str, frame: pl.DataFrame) -> None:
@@ -107,9 +104,13 @@ class VectorStore:
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
+                rows = frame.select("content_hash", "vector")
+                # In order of the hashes and in small groups: a look-up passes over those that cannot hold its hashes.
+                # The shared shard is in order of age.
                 parquet.write_table(
-                    frame.select("content_hash", "vector").to_arrow(),
+                    (rows if shard == SHARED else rows.sort("content_hash")).to_arrow(),
                     temporary,
+                    row_group_size=_GROUP,
                     compression="lz4",
                     use_dictionary=False,
                     write_page_checksum=True,
@@ -178,26 +179,72 @@ class VectorStore:
         others = {file: file.stat().st_mtime_ns for file in self.folder.glob("*.parquet") if file != shared}
         yield from sorted(others, key=lambda file: (-others[file], file))
 
+    def _hits(self, path: Path, wanted: pl.DataFrame) -> Iterator[tuple[NDArray[np.uint32], Vectors]]:
+        """Positions and vectors of what a file has of the wanted hashes, a piece at a time; until it is damaged.
+
+        A shard of a million vectors is a file of 1.5 GB, and a caller may want a part of it.
+        """
+        import pyarrow.parquet as parquet
+
+        low, high = wanted["content_hash"].min(), wanted["content_hash"].max()
+        try:
+            with parquet.ParquetFile(path, page_checksum_verification=True, buffer_size=_READ_AHEAD) as file:
+                found, needed, start = [], [], 0
+                for group in range(file.num_row_groups):
+                    bounds = file.metadata.row_group(group).column(0).statistics
+                    if bounds is not None and bounds.has_min_max and (bounds.max < low or bounds.min > high):
+                        continue
+                    # The hashes are a twentieth of the file: many groups are passed over without reading a vector.
+                    there = _checked(file.read_row_group(group, columns=["content_hash"]), ["content_hash"])
+                    rows = wanted.join(there.with_row_index("row", start), on="content_hash")
+                    if rows.height:
+                        found.append(rows.select("row", "position").sort("row"))
+                        needed.append(group)
+                        start += there.height
+                if not needed:
+                    return
+                every, start = pl.concat(found), 0
+                rows_of, positions_of = every["row"].to_numpy(), every["position"].to_numpy()
+                for batch in file.iter_batches(_PIECE, row_groups=needed, columns=["vector"]):
+                    block = matrix(_checked(batch, ["vector"])["vector"])
+                    first, last = np.searchsorted(rows_of, (start, start + len(block)))
+                    if last > first:
+                        yield positions_of[first:last], block[rows_of[first:last] - start]
+                    start += len(block)
+        except FileNotFoundError:
+            return
+        except Exception as error:  # as in _read
+            _warn(path, " ".join(str(error).split())[:200])
+
     def _read(self, path: Path, columns: list[str]) -> pl.DataFrame:
         import pyarrow.parquet as parquet
 
         empty = pl.DataFrame(schema=_EMPTY)
         try:
-            table = parquet.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
-            frame = pl.DataFrame(pl.from_arrow(table))
-            if frame.columns != columns or frame.schema["content_hash"] != pl.String:
-                raise ValueError(f"it has the columns {table.schema.names}")
-            if "vector" in columns and not (
-                isinstance(frame.schema["vector"], pl.Array) and frame.schema["vector"].inner == pl.Float32()
-            ):
-                raise ValueError(f"its vectors are of type {frame.schema['vector']}")
-            return frame
+            with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                return _checked(file.read(columns=columns), columns)
         except FileNotFoundError:
             return empty.select(columns)
         # A damaged file ends in any of many errors, those of thrift, pyarrow and polars among them.
         except Exception as error:
             _warn(path, " ".join(str(error).split())[:200])
             return empty.select(columns)
+
+
+def _checked(table: Any, columns: list[str]) -> pl.DataFrame:
+    """An Arrow table as a frame with these columns.
+
+    Raises:
+        ValueError: It is not what a shard holds.
+    """
+    frame = pl.DataFrame(pl.from_arrow(table))
+    if frame.columns != columns or frame.schema.get("content_hash", pl.String()) != pl.String:
+        raise ValueError(f"it has the columns {table.schema.names}")
+    if "vector" in columns and not (
+        isinstance(frame.schema["vector"], pl.Array) and frame.schema["vector"].inner == pl.Float32()
+    ):
+        raise ValueError(f"its vectors are of type {frame.schema['vector']}")
+    return frame
 
 
 def matrix(vectors: pl.Series) -> Vectors:

@@ -91,7 +91,7 @@ class ClassificationTask(Task):
     parser_version = 1
     headline = "accuracy"
     exclusive = True
-    students = ("linear",)
+    students: tuple[str, ...] = ("linear", "fine_tuned", "static")
     embedded = True
     noun = "label"
 

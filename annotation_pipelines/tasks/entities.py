@@ -57,6 +57,7 @@ class EntitiesTask(Task):
     kind = "entities"
     parser_version = 1
     headline = "f1"
+    students = ("linear", "fine_tuned")
     embedded = True
     reads_content = True
 

@@ -40,6 +40,7 @@ class GivenRelationsTask(ClassificationTask):
     """
 
     kind = "relations"
+    students = ("linear", "fine_tuned")
     parser_version = 1
     headline = "micro_f1"
     reads_content = True

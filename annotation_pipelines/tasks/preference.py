@@ -63,6 +63,7 @@ class PreferenceTask(Task):
 
     kind = "preference"
     headline = "accuracy"
+    students = ("linear",)
 
     def __init__(self, settings: Preference) -> None:
         self.first, self.second = settings.first, settings.second

@@ -5,36 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import pairwise, product
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from annotation_pipelines import project
 from annotation_pipelines.annotators.base import Turn
 from annotation_pipelines.annotators.embedded.annotator import EmbeddedAnnotator
-from annotation_pipelines.annotators.embedded.span_features import Gazetteer, Words, units
-from annotation_pipelines.annotators.embedded.span_tagger import (
-    BEGIN,
-    END,
-    INSIDE,
-    OUTSIDE,
-    SINGLE,
-    Example,
-    SpanTagger,
-    best_tags,
-)
 from annotation_pipelines.content import Content
 from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.encoder import Encoder
-from annotation_pipelines.distillation.token_vectors import span_vectors
 from annotation_pipelines.tasks.base import Annotation
 from annotation_pipelines.tasks.entities import Entities, EntitiesTask
-from annotation_pipelines.tasks.spans import Span, TypedSpan, labelled_spans, spans_label
+from annotation_pipelines.tasks.spans import labelled_spans, spans_label
 from annotation_pipelines.tasks.tokens import joined, tagged_entities
 from tests.tasks.test_tokens import sentences
 
@@ -162,79 +146,3 @@ def test_real_entities_are_found_better_than_by_capitals(embedder: Embedder, tas
     found = strict_f1([annotation.label for annotation in annotated(embedder, task, shown, asked)])
     assert found > 0.25
     assert found > 1.5 * strict_f1(capitals[1::2])
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=30) | st.text("aB1 ’'_-東京パ👍🏽\u0301\u200d#@.", max_size=30))
-def test_units_are_all_that_is_not_white_space_in_order(text: str) -> None:
-    found = units(text)
-    assert "".join("".join(span.of(text) for span in found).split()) == "".join(text.split())
-    assert all(a.end <= b.start for a, b in pairwise(found))
-    words = Words(text)
-    assert len(words.lower) == len(words.shapes) == len(words.runs()) == len(words.joined) or not found
-
-
-def test_units_are_words_and_characters_of_scripts_without_borders() -> None:
-    text = "Emma's #art at https://x.org/a_b, 東京のTokyo-Tower"
-    assert [span.of(text) for span in units(text)] == [
-        *("Emma", "'", "s", "#", "art", "at", "https://x.org/a_b,", "東", "京", "の", "Tokyo", "-", "Tower")
-    ]
-
-
-def test_what_is_known_from_a_text_does_not_mark_that_text() -> None:
-    gazetteer = Gazetteer([("in New York", [TypedSpan(3, 11, "place")]), ("York won", [TypedSpan(0, 4, "team")])])
-    assert gazetteer.marks(Words("new york or York")) == [
-        ["known B place", "known B 2"],
-        ["known I place", "known I 2"],
-        [],
-        ["known B team", "known B 1"],
-    ]
-    assert gazetteer.marks(Words("in New York"))[1:] == [[], ["known B team", "known B 1"]]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.lists(st.floats(-9, 0), min_size=5, max_size=5), max_size=6))
-def test_the_best_tags_make_whole_entities_and_none_are_better(rows: list[list[float]]) -> None:
-    odds = np.array(rows).reshape(-1, 5)
-    follows = {OUTSIDE: "OBS", BEGIN: "IE", INSIDE: "IE", END: "OBS", SINGLE: "OBS"}
-    path, score = best_tags(odds)
-
-    def whole(tags: Sequence[int]) -> bool:
-        return not tags or (
-            (tags[0] not in (INSIDE, END) and tags[-1] not in (BEGIN, INSIDE))
-            and all("OBIES"[b] in follows[a] for a, b in pairwise(tags))
-        )
-
-    assert whole(path)
-    assert score == pytest.approx(sum(odds[place, tag] for place, tag in enumerate(path)))
-    if len(odds) <= 5:
-        every = (tags for tags in product(range(5), repeat=len(odds)) if whole(tags))
-        assert score == pytest.approx(max(sum(odds[p, t] for p, t in enumerate(tags)) for tags in every))
-
-
-def test_vectors_of_words_depend_on_their_context_and_stand_where_the_words_do(embedder: Embedder) -> None:
-    text = "a bank by the river 東京"
-    spans = units(text)
-    alone, again = span_vectors(embedder.encoder, [text, "she robbed a bank"], [spans, [Span(13, 17)]])
-    assert alone.shape == (len(spans), embedder.dimension)
-    assert np.linalg.norm(alone, axis=1) == pytest.approx(np.ones(len(spans)), abs=1e-5)
-    other = [float(alone[place] @ again[0]) for place in range(len(spans))]
-    assert int(np.argmax(other)) == 1
-    assert other[1] < 0.999
-    assert span_vectors(embedder.encoder, [], []) == []
-    far = "word " * 600
-    assert not span_vectors(embedder.encoder, [far], [[Span(2_900, 2_904)]])[0].any()
-
-
-def test_a_tagger_without_vectors_learns_from_words_alone() -> None:
-    def example(text: str, entities: tuple[TypedSpan, ...] = ()) -> Example:
-        words = Words(text)
-        return Example(words, np.zeros((len(words.spans), 0), dtype=np.float32), entities)
-
-    tagger = SpanTagger(
-        [example(f"we met {name} there", (TypedSpan(7, 7 + len(name), "person"),)) for name in ("Ann", "Bob", "Emma")]
-    )
-    [guess] = tagger.guess([example("we met Carl there")])
-    assert guess.entities == (TypedSpan(7, 11, "person"),)
-    assert 0 < guess.confidence < 1
-    assert tagger.guess([]) == []

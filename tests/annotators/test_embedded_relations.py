@@ -11,10 +11,10 @@ import pytest
 from annotation_pipelines import project
 from annotation_pipelines.annotators.base import Turn
 from annotation_pipelines.annotators.embedded.annotator import EmbeddedAnnotator
-from annotation_pipelines.annotators.embedded.mention_pairs import MentionPair, pair_vectors
 from annotation_pipelines.content import Content
 from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.encoder import Encoder
+from annotation_pipelines.distillation.mention_pairs import MentionPair, pair_vectors
 from annotation_pipelines.tasks.base import Annotation, Task
 from annotation_pipelines.tasks.relations import Relations
 

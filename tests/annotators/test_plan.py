@@ -110,6 +110,26 @@ def test_equal_texts_count_once(shop: Fixture) -> None:
     assert run(shop) == 1
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"strategy": "margin", "per_partition": 3},
+        {"strategy": "hybrid", "rounds": 2, "per_round": 2, "per_partition": 3},
+        {"strategy": "typiclust", "rounds": 1, "per_round": 3},
+    ],
+)
+def test_an_active_choice_is_planned_by_its_number_and_asks_nothing_of_what_is_held_out(
+    weekly: Fixture, selection: dict[str, Any]
+) -> None:
+    weekly.declare(selection=selection, evaluation={"share": 0.5})
+    asked = planned(weekly).members[0].records
+    gather_human_labels(weekly.store, weekly.project)
+    held_out = weekly.store.query("SELECT record_id FROM human_labels WHERE role = 'evaluation'")["record_id"]
+    week = pl.col("created_on").str.to_datetime().dt.truncate("1w")
+    candidates = weekly.records.filter(~pl.col("id").is_in(held_out.implode()))
+    assert len(held_out) and asked == sum(min(3, n) for n in candidates.group_by(week).len()["len"])
+
+
 def test_what_the_selection_leaves_out_does_not_count(weekly: Fixture) -> None:
     weekly.declare(selection={"strategy": "random", "per_partition": 3})
     keys = KEYS[:2]

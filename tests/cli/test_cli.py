@@ -1,4 +1,8 @@
-"""The command line: what a person types, and what they are told when it is wrong."""
+"""The command line: what a person types, and what they are told when it is wrong.
+
+A process of its own starts where that is what is proven: a new workspace, an exit code, one line of standard error.
+What a command prints is asked in this process, which has paid for its imports.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,12 @@ from urllib.request import Request, urlopen
 
 import polars as pl
 import pytest
+from click.testing import CliRunner, Result
 
 from annotation_pipelines.annotators.base import Turn
 from annotation_pipelines.annotators.factory import make_panel
+from annotation_pipelines.cli import cli
+from annotation_pipelines.errors import AnnotationPipelinesError
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.tasks.base import Annotation
 from tests.batch_scene import ANNOTATOR, Scene
@@ -28,6 +35,23 @@ COMMAND = Path(sys.executable).parent / "annotation-pipelines"
 
 def ap(folder: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([COMMAND, *arguments], cwd=folder, input=stdin, capture_output=True, text=True)
+
+
+class Here:
+    """The command line in this process, in a folder; standard output and standard error are apart."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, folder: Path, *arguments: str, stdin: str | None = None) -> Result:
+        self._monkeypatch.chdir(folder)
+        self._monkeypatch.setenv("DAGSTER_HOME", str(folder / ".dagster"))
+        return CliRunner().invoke(cli, arguments, input=stdin)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    return Here(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +74,24 @@ class TestANewWorkspace:
         assert "15 by the annotator, 12 by people" in shown
         assert (first_workspace / "storage" / "first_project" / "reports" / "quality_report.html").exists()
 
-    def test_says_where_it_stands_and_costs_nothing_to_run_again(self, first_workspace: Path) -> None:
+    def test_says_where_it_stands_and_costs_nothing_to_run_again(self, first_workspace: Path, here: Here) -> None:
         store = Store(first_workspace / "storage" / "first_project")
         before = store.query("SELECT count(*) AS n FROM llm_calls")["n"].item()
-        assert ap(first_workspace, "run", "first_project", "--no-train").returncode == 0
+        again = here(first_workspace, "run", "first_project", "--no-train")
+        assert again.exit_code == 0, again.output
         assert store.query("SELECT count(*) AS n FROM llm_calls")["n"].item() == before
 
-    def test_predicts_texts_from_standard_input(self, first_workspace: Path) -> None:
-        done = ap(first_workspace, "predict", "first_project", stdin="my parcel never came\n\nI was charged twice\n")
+    def test_predicts_texts_from_standard_input(self, first_workspace: Path, here: Here) -> None:
+        done = here(first_workspace, "predict", "first_project", stdin="my parcel never came\n\nI was charged twice\n")
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         assert [row["label"] for row in rows] == ["delivery", "billing"], done.stderr
         assert all(0 < row["confidence"] <= 1 for row in rows)
 
     @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-    def test_exports_the_trusted_labels_with_their_texts(self, first_workspace: Path, ending: str) -> None:
+    def test_exports_the_trusted_labels_with_their_texts(self, first_workspace: Path, here: Here, ending: str) -> None:
         file = first_workspace / f"labels.{ending}"
-        done = ap(first_workspace, "export", "first_project", str(file))
-        assert done.returncode == 0, done.stderr
+        done = here(first_workspace, "export", "first_project", str(file))
+        assert done.exit_code == 0, done.output
         read = {"csv": pl.read_csv, "jsonl": pl.read_ndjson, "parquet": pl.read_parquet}[ending]
         frame = read(file)
         assert len(frame) == 21
@@ -140,9 +165,11 @@ class TestAPlan:
         changes = {"annotators": annotators, "budget": {"per_day_usd": 5, "per_run_tokens": 100_000}}
         return Fixture(tmp_path_factory.mktemp("plan"), ml_records(), declaration(**changes))
 
-    def test_tells_calls_tokens_and_dollars_and_sends_nothing(self, shop: Fixture, mock: MockEndpoint) -> None:
-        done = ap(shop.workspace.root, "plan", "shop")
-        assert done.returncode == 0, done.stderr
+    def test_tells_calls_tokens_and_dollars_and_sends_nothing(
+        self, shop: Fixture, mock: MockEndpoint, here: Here
+    ) -> None:
+        done = here(shop.workspace.root, "plan", "shop")
+        assert done.exit_code == 0, done.output
         rows = dict(re.findall(r"^  +(\S.*?)  +(\S.*)$", done.stdout, re.MULTILINE))
         count = len(shop.records)
         assert done.stdout.startswith("shop\n")
@@ -156,21 +183,21 @@ class TestAPlan:
         assert mock.calls == []
 
     def test_shows_the_first_request_of_the_partitions_that_are_asked_for(
-        self, shop: Fixture, mock: MockEndpoint
+        self, shop: Fixture, mock: MockEndpoint, here: Here
     ) -> None:
-        done = ap(shop.workspace.root, "plan", "shop", "--partition", "2020-03-23", "--show-prompt")
-        assert done.returncode == 0, done.stderr
+        done = here(shop.workspace.root, "plan", "shop", "--partition", "2020-03-23", "--show-prompt")
+        assert done.exit_code == 0, done.output
         table, _, prompt = done.stdout.partition("\nThe first request to openai:gpt-4o:\n")
         assert int(re.findall(r"  calls +(\d+)", table)[0]) < len(shop.records)
         body = json.loads(prompt)
         assert body["model"] == "gpt-4o" and body["messages"][-1]["content"].startswith("<record>")
         assert mock.calls == []
 
-    def test_does_not_call_an_unknown_price_nothing(self, tmp_path: Path, mock: MockEndpoint) -> None:
+    def test_does_not_call_an_unknown_price_nothing(self, tmp_path: Path, mock: MockEndpoint, here: Here) -> None:
         one, two = openai_annotator(mock.url), openai_annotator(mock.url, model="gpt-4o-mini")
         shop = Fixture(tmp_path, ml_records(7), declaration(annotators=[*one, *two], panel={"combine": "cascade"}))
-        done = ap(tmp_path, "plan", "shop")
-        assert done.returncode == 0, done.stderr
+        done = here(tmp_path, "plan", "shop")
+        assert done.exit_code == 0, done.output
         assert done.stdout.count("unknown: no price is known for the model") == 3
         count = len(shop.records)
         assert re.search(rf"openai:gpt-4o-mini +at most {count} records", done.stdout)
@@ -185,25 +212,26 @@ class TestAPlan:
         assert line.startswith("error: prompt: line 1: expected one of the variables") and "'nothing'" in line
 
 
-def test_batches_are_listed_polled_and_cancelled(tmp_path: Path) -> None:
+def test_batches_are_listed_polled_and_cancelled(tmp_path: Path, here: Here) -> None:
     server = MockBatches()
     with MockEndpoint(routes=server.routes) as mock:
         annotators = [{**openai_annotator(mock.url, mode="batch")[0], "name": ANNOTATOR}]
         Fixture(tmp_path, ml_records(7), declaration(annotators=annotators))
-        assert ap(tmp_path, "batches", "shop").stdout == "no batch was submitted yet\n"
+        assert here(tmp_path, "batches", "shop").stdout == "no batch was submitted yet\n"
         submitting = Scene(tmp_path / "storage", server, mock.url)
         with submitting.api:
             submitting.submit(range(3))
             submitting.submit(range(3, 5))
-        first, second = ap(tmp_path, "batches", "shop").stdout.splitlines()
+        first, second = here(tmp_path, "batches", "shop").stdout.splitlines()
         assert re.fullmatch(r"batch_0  2026-11  openai:mock  in_progress  3 requests, submitted .* UTC", first)
         assert second.startswith("batch_1  2026-11  openai:mock  in_progress  2 requests")
-        wrong = ap(tmp_path, "batches", "shop", "--cancel", "batch_9")
-        assert wrong.returncode == 2 and "no open batch batch_9; open are: batch_0, batch_1" in wrong.stderr
-        cancelled = ap(tmp_path, "batches", "shop", "--cancel", "batch_1").stdout
+        wrong = here(tmp_path, "batches", "shop", "--cancel", "batch_9")
+        assert isinstance(wrong.exception, AnnotationPipelinesError)
+        assert "no open batch batch_9; open are: batch_0, batch_1" in str(wrong.exception)
+        cancelled = here(tmp_path, "batches", "shop", "--cancel", "batch_1").stdout
         assert "batch_1  2026-11  openai:mock  cancelling" in cancelled
         server.finish("batch_0")
-        polled = ap(tmp_path, "batches", "shop", "--poll").stdout
+        polled = here(tmp_path, "batches", "shop", "--poll").stdout
         assert "batch_0  2026-11  openai:mock  completed  3 of 3 answered" in polled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,18 +19,19 @@ DIMENSION = 384
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def star_project(folder: Path, **distillation: object) -> Project:
-    return Project(
-        "stars",
-        folder,
-        Declaration.model_validate(
-            {
-                "source": {"csv": "records.csv", "gold": "tag"},
-                "task": {"classification": {"labels": {name: f"about the {name}" for name in LABELS}}},
-                "distillation": distillation,
-            }
-        ),
-    )
+def star_declaration(promotion: dict[str, object] | None = None, **distillation: object) -> dict[str, object]:
+    """Three labels; unless it is said, no text is encoded to see how a model behaves."""
+    return {
+        "source": {"csv": "records.csv", "gold": "tag"},
+        "task": {"classification": {"labels": {name: f"about the {name}" for name in LABELS}}},
+        "distillation": distillation,
+        "promotion": {"texts": 0, **(promotion or {})},
+    }
+
+
+def star_project(folder: Path, *, promotion: dict[str, object] | None = None, **distillation: object) -> Project:
+    """The project that is so declared."""
+    return Project("stars", folder, Declaration.model_validate(star_declaration(promotion, **distillation)))
 
 
 def clusters(n: int, *, seed: int = 0, spread: float = 0.6) -> tuple[np.ndarray, list[str]]:
@@ -44,13 +46,18 @@ def clusters(n: int, *, seed: int = 0, spread: float = 0.6) -> tuple[np.ndarray,
     return vectors.astype(np.float32), [LABELS[index] for index in classes]
 
 
+def text(number: int) -> str:
+    """The text of a record: no two are near-duplicates."""
+    return "Text " + hashlib.blake2b(str(number).encode(), digest_size=12).hexdigest()
+
+
 def records(start: int, n: int, *, partition: str = "all") -> pl.DataFrame:
     """Rows of the table records: ids r0, r1, ..., each content its own."""
     return pl.DataFrame(
         {
             "record_id": [f"r{i}" for i in range(start, start + n)],
             "content_hash": [f"h{i}" for i in range(start, start + n)],
-            "content": [f"Text number {i}" for i in range(start, start + n)],
+            "content": [text(i) for i in range(start, start + n)],
             "partition_key": [partition] * n,
             "first_seen": [NOW] * n,
             "updated_at": [NOW] * n,
@@ -61,8 +68,8 @@ def records(start: int, n: int, *, partition: str = "all") -> pl.DataFrame:
 class Stars:
     """The project with its store: records, trusted labels and held-out gold on request."""
 
-    def __init__(self, folder: Path, **distillation: object) -> None:
-        self.project = star_project(folder, **distillation)
+    def __init__(self, folder: Path, *, promotion: dict[str, object] | None = None, **distillation: object) -> None:
+        self.project = star_project(folder, promotion=promotion, **distillation)
         self.store = Store(folder / "stars")
         self.embedder = Embedder.for_project(self.project, self.store)
         self.known = 0
@@ -105,7 +112,14 @@ class Stars:
         with self.store.transaction() as con:
             self.store.upsert(con, "human_labels", frame)
 
-    def teach(self, rows: pl.DataFrame, labels: list[str | None], *, partition: str = "held_out") -> None:
+    def teach(
+        self,
+        rows: pl.DataFrame,
+        labels: list[str | None],
+        *,
+        partition: str = "held_out",
+        confidence: list[float] | None = None,
+    ) -> None:
         """What the annotator said; None: it abstained."""
         frame = rows.select(
             "record_id",
@@ -115,6 +129,7 @@ class Stars:
             fingerprint=pl.lit("f"),
             state=pl.Series(["abstained" if label is None else "labelled" for label in labels]),
             label=pl.Series(labels, dtype=pl.String),
+            confidence=pl.Series(confidence or [None] * len(labels), dtype=pl.Float64),
             reused=pl.lit(False),
             labelled_at=pl.lit(NOW),
         )

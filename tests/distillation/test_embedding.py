@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from annotation_pipelines.distillation.embedding import Embedder
-from annotation_pipelines.distillation.encoder import Encoder
+from annotation_pipelines.distillation.embedding import Embedder, ReadOnly, Uncached
+from annotation_pipelines.distillation.encoder import Encoder, Progress, Vectors
 from annotation_pipelines.errors import StoreError
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.vectors import SHARED
@@ -104,6 +105,27 @@ def test_long_work_that_is_stopped_goes_on_from_where_it_was_saved(
     with pytest.raises(KeyboardInterrupt):
         embedder.ensure("p1", texts(*words), stop)
     assert embedder.ensure("p1", texts(*words)).encoded == 3
+
+
+def test_a_cache_that_is_only_read_has_its_gaps_filled_and_stays_as_it_is(embedder: Embedder) -> None:
+    embedder.ensure("p1", texts("cat"))
+    asked: list[str] = []
+
+    class Counting:
+        id = "counting"
+
+        def encode(self, given: Sequence[str], progress: Progress | None = None) -> Vectors:
+            asked.extend(given)
+            return embedder.encoder.encode(given, progress)
+
+    frame = texts("bird", "cat", "bird")
+    vectors = ReadOnly(embedder, Counting()).vectors(frame)
+    np.testing.assert_allclose(vectors, embedder.encoder.encode(["bird", "cat", "bird"]), atol=1e-6)
+    assert asked == ["bird"]
+    assert embedder.cache.shards() == ["p1"]
+    assert ReadOnly(embedder).vectors(texts()).shape == (0, 384)
+    np.testing.assert_allclose(Uncached(embedder.encoder, Counting()).vectors(frame), vectors, atol=1e-6)
+    assert asked[1:] == ["bird", "cat", "bird"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

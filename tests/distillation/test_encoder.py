@@ -101,12 +101,16 @@ def test_importing_costs_no_heavy_package() -> None:
         """
         import sys
         import annotation_pipelines.annotators.embedded.annotator
+        import annotation_pipelines.distillation.champion
         import annotation_pipelines.distillation.evaluate
         import annotation_pipelines.distillation.prediction
         import annotation_pipelines.distillation.training
+        import annotation_pipelines.serving.files
+        import annotation_pipelines.serving.http
         import annotation_pipelines.selection.acquisition
         import annotation_pipelines.selection.demonstrations
         heavy = {"torch", "transformers", "sentence_transformers", "sklearn", "safetensors", "dagster", "scipy"}
+        heavy |= {"onnxruntime", "tokenizers", "starlette", "uvicorn"}
         print(sorted(heavy & set(sys.modules)))
         """
     )

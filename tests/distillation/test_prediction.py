@@ -7,10 +7,10 @@ import pytest
 
 from annotation_pipelines.distillation import prediction
 from annotation_pipelines.distillation.evaluate import evaluate
-from annotation_pipelines.distillation.prediction import champion_probabilities, predict, predict_texts
+from annotation_pipelines.distillation.prediction import predict
 from annotation_pipelines.distillation.training import train
-from annotation_pipelines.errors import StoreCorrupted, TrainingError
-from tests.distillation.stars import LABELS, Stars
+from annotation_pipelines.errors import StoreCorrupted
+from tests.distillation.stars import LABELS, Stars, records, star_project
 
 
 def crown(stars: Stars) -> str:
@@ -87,9 +87,6 @@ def test_without_a_champion_nothing_is_predicted(stars: Stars) -> None:
     stars.add(5)
     counts = predict(stars.store, stars.project, stars.embedder)
     assert (counts.predictions, counts.model_version) == (0, None)
-    assert champion_probabilities(stars.store, stars.project, pl.DataFrame()) is None
-    with pytest.raises(TrainingError, match="no champion"):
-        predict_texts(stars.store, stars.project, ["text"])
 
 
 def test_a_damaged_champion_is_one_clear_error(crowned: Stars) -> None:
@@ -100,23 +97,44 @@ def test_a_damaged_champion_is_one_clear_error(crowned: Stars) -> None:
         predict(crowned.store, crowned.project, crowned.embedder)
 
 
-def test_the_champion_says_how_sure_it_is_of_records(crowned: Stars) -> None:
-    rows = crowned.store.query("SELECT record_id, content_hash, content FROM records ORDER BY record_id")
-    sure = champion_probabilities(crowned.store, crowned.project, rows)
-    assert sure is not None
-    assert sure["record_id"].to_list() == rows["record_id"].to_list()
-    predict(crowned.store, crowned.project, crowned.embedder)
-    assert sure["confidence"].to_list() == pytest.approx(table(crowned)["confidence"].to_list())
+def test_what_it_is_unsure_of_is_an_abstention_and_another_threshold_needs_no_new_predictions(crowned: Stars) -> None:
+    assert predict(crowned.store, crowned.project, crowned.embedder).abstained == 0
+    assert set(table(crowned)["state"]) == {"predicted"}
+    middle = table(crowned)["confidence"].median()
+    strict = star_project(crowned.project.folder, abstain_below=middle)
+    counts = predict(crowned.store, strict, crowned.embedder)
+    assert (counts.predicted, counts.abstained) == (0, 50)
+    rows = table(crowned)
+    assert ((rows["state"] == "abstained") == (rows["confidence"] < middle)).all()
+    crowned.add(1, seed=5)
+    assert predict(crowned.store, strict, crowned.embedder).predicted == 1
+    assert predict(crowned.store, crowned.project, crowned.embedder).abstained == 0
 
 
-def test_texts_from_anywhere_are_labelled_and_not_kept(crowned: Stars) -> None:
+def test_records_without_a_vector_are_encoded_and_not_kept(crowned: Stars) -> None:
+    with crowned.store.transaction() as con:
+        crowned.store.append(con, "records", records(crowned.known, 3, partition="new"))
     shards = crowned.embedder.cache.shards()
-    frame = predict_texts(crowned.store, crowned.project, ["a text", "another"])
-    assert frame.columns == ["text", "label", "confidence"]
-    assert frame["text"].to_list() == ["a text", "another"]
-    assert frame["label"].is_in(list(LABELS)).all()
+    counts = predict(crowned.store, crowned.project, crowned.embedder)
+    assert counts.predictions == 103
+    assert counts.encoded_by is not None
+    assert counts.encoded_by.startswith("torch-float32: ")
     assert crowned.embedder.cache.shards() == shards
-    assert predict_texts(crowned.store, crowned.project, []).is_empty()
+    never = star_project(crowned.project.folder, fast="never")
+    with crowned.store.transaction() as con:
+        con.execute("DELETE FROM predictions WHERE partition_key = 'new'")
+    assert predict(crowned.store, never, crowned.embedder).encoded_by is None
+
+
+def test_chunks_of_any_size_say_the_same(crowned: Stars, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(crowned.store, crowned.project, crowned.embedder)
+    at_once = table(crowned)
+    with crowned.store.transaction() as con:
+        con.execute("DELETE FROM predictions")
+    monkeypatch.setattr(prediction, "_CHUNK", 7)
+    predict(crowned.store, crowned.project, crowned.embedder)
+    assert table(crowned)["label"].to_list() == at_once["label"].to_list()
+    assert table(crowned)["confidence"].to_list() == pytest.approx(at_once["confidence"].to_list())
 
 
 def test_a_champion_of_another_encoder_reads_with_its_own(crowned: Stars) -> None:

@@ -82,6 +82,32 @@ def test_a_candidate_that_never_was_champion_is_not_rolled_back_to(registry: Mod
         registry.rollback()
 
 
+def test_every_decision_leaves_a_line_the_latest_last(registry: ModelRegistry) -> None:
+    for version in ("a", "b", "c"):
+        enter(registry, version)
+    registry.hold("c", "too little gold")
+    registry.hold("c", "too little gold")
+    registry.promote("c", "it is the first")
+    enter(registry, "d")
+    registry.promote("d", "+1.0 points\nagainst c")
+    registry.rollback("wrong about moons")
+    decided = {
+        version: [line.partition(" UTC: ")[2] for line in registry.get(version).history] for version in ("a", "c", "d")
+    }
+    assert decided == {
+        "a": ["retired: before it was promoted came b"],
+        "c": [
+            "waits: too little gold",
+            "promoted: it is the first",
+            "retired: its place was taken by d",
+            "promoted: rolled back from d: wrong about moons",
+        ],
+        "d": ["promoted: +1.0 points against c", "rejected: rolled back to c: wrong about moons"],
+    }
+    assert registry.get("d").decided_at is not None
+    assert {model.version for model in registry.all()} == {"a", "b", "c", "d"}
+
+
 def test_the_champion_cannot_be_rejected(registry: ModelRegistry) -> None:
     enter(registry, "a")
     registry.promote("a")

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from annotation_pipelines.distillation.embedding import Embedder
-from annotation_pipelines.distillation.training import normalised, train, trained_on, training_rows
+from annotation_pipelines.distillation.training import train, trained_on, training_rows
 from annotation_pipelines.errors import StoreCorrupted, TrainingError
-from tests.distillation.stars import Stars
+from tests.distillation.stars import Stars, star_project
 
 
 def test_a_model_is_trained_once_for_the_same_labels(stars: Stars) -> None:
@@ -40,6 +38,8 @@ def test_the_registry_and_the_card_say_what_it_was_trained_on(stars: Stars) -> N
     assert stars.store.home / row["path"] == model.path
     card = json.loads((model.path / "card.json").read_text())
     assert (card["silver"], card["gold"], card["encoder_id"]) == (40, 20, stars.embedder.encoder.id)
+    told = (model.path / "card.md").read_text()
+    assert "| silver labels (the annotator's) | 40 |" in told and "Not measured yet" in told
     stage = stars.store.query("SELECT facts FROM stage_runs WHERE stage = 'distilled_model'")["facts"][0]
     assert json.loads(stage)["silver"] == 40
     assert len(model.version) == 12
@@ -122,13 +122,13 @@ def test_a_model_whose_training_labels_are_damaged_is_trained_again(
         assert kept.read_bytes() == whole
 
 
-def test_an_older_model_without_its_training_labels_is_taken_as_it_is(stars: Stars) -> None:
+def test_a_model_without_its_training_labels_is_trained_again(stars: Stars) -> None:
     rows, truth = stars.add(60)
     stars.trust(rows, truth)
     model = train(stars.store, stars.project, stars.embedder)
     (model.path / "training.parquet").unlink()
-    assert trained_on(model.path) is None
-    assert not train(stars.store, stars.project, stars.embedder).trained
+    assert train(stars.store, stars.project, stars.embedder).trained
+    assert trained_on(model.path) is not None
 
 
 def test_nothing_held_out_is_learned_from(stars: Stars) -> None:
@@ -169,7 +169,7 @@ def test_a_label_that_the_task_no_longer_has_is_left_out(stars: Stars) -> None:
     stars.trust(rows, ["comet", *truth[1:]])
     model = train(stars.store, stars.project, stars.embedder)
     assert model.unknown == 1
-    assert "comet" not in model.student.classes_
+    assert "comet" not in json.loads((model.path / "card.json").read_text())["own"]["classes"]
 
 
 def test_too_few_labels_are_one_clear_error(stars: Stars) -> None:
@@ -202,11 +202,45 @@ def test_the_version_depends_on_the_encoder(stars: Stars) -> None:
     assert train(stars.store, stars.project, other).version != one.version
 
 
-@given(text=st.text(max_size=20))
-@settings(max_examples=50, deadline=None)
-def test_case_and_blanks_do_not_hide_a_copy(text: str) -> None:
-    assert normalised(f"  {text.strip()}\n") == normalised(text)
-    assert normalised(normalised(text)) == normalised(text)
+def test_what_nearly_reads_like_a_held_out_text_is_left_out_and_counted(stars: Stars) -> None:
+    rows, truth = stars.add(60)
+    stars.trust(rows, truth)
+    near = rows[:4].with_columns(
+        record_id="near " + pl.col("record_id"),
+        content_hash="near " + pl.col("content_hash"),
+        content=pl.col("content") + "!",
+    )
+    other = rows[4:5].with_columns(
+        record_id=pl.lit("other"), content_hash=pl.lit("other"), content=pl.lit("Quite another text")
+    )
+    stars.hold_out(pl.concat([near, other]), truth[:5])
+    model = train(stars.store, stars.project, stars.embedder)
+    assert (model.leaked, model.alike, model.silver) == (4, 4, 56)
+    assert model.facts()["leaked_nearly"] == 4
+
+
+def test_gold_that_tells_how_the_teacher_errs_is_not_like_what_measures() -> None:
+    trusted = pl.DataFrame(
+        schema={
+            "record_id": pl.String,
+            "content_hash": pl.String,
+            "content": pl.String,
+            "label": pl.String,
+            "origin": pl.String,
+            "weight": pl.Float64,
+            "held_out": pl.Boolean,
+        }
+    )
+    audit = pl.DataFrame(
+        {
+            "content_hash": ["1", "2"],
+            "content": ["the moon is full tonight", "a star fell"],
+            "label": ["moon", "star"],
+            "given": ["moon", "sun"],
+        }
+    )
+    found = training_rows(trusted, ["The moon is full  TONIGHT."], star_project(Path()).task, audit)
+    assert found.examples.audit["content"].to_list() == ["a star fell"]
 
 
 def test_every_label_is_kept_or_counted() -> None:
@@ -221,6 +255,6 @@ def test_every_label_is_kept_or_counted() -> None:
             "held_out": [False, True, False, False, False],
         }
     )
-    found = training_rows(trusted, ["three"], ["sun", "moon"])
-    assert found.rows["content"].to_list() == ["one"]
+    found = training_rows(trusted, ["three"], star_project(Path()).task)
+    assert found.examples.rows["content"].to_list() == ["one"]
     assert (found.leaked, found.outdated, found.unknown) == (2, 1, 1)

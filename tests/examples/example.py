@@ -81,5 +81,6 @@ class Example:
 
 def values(evaluation: Evaluation, label: str = "") -> dict[str, float]:
     """The annotator's metrics on held-out gold, by name."""
-    kept = evaluation.metrics.filter((pl.col("split") == "evaluation") & (pl.col("label") == label))
+    whole = (pl.col("split") == "evaluation") & (pl.col("slice") == "")
+    kept = evaluation.metrics.filter(whole & (pl.col("label") == label))
     return dict(kept.select("metric", "value").iter_rows())

@@ -24,8 +24,9 @@ ON_THIS_MACHINE = sorted(
     name for name, declared in DECLARED.items() if "openai" not in str(declared["attributes"].get("annotators"))
 )
 FEW: dict[str, Any] = {
-    "selection": {"strategy": "random", "per_partition": 60},
+    "selection": {"strategy": "random", "per_partition": 40},
     "demonstrations": {"pool": 40},
+    "promotion": {"texts": 20},
 }
 """What makes a run short, with `take_few`. On all of an example there are its own test and the benchmark."""
 
@@ -37,12 +38,12 @@ from pathlib import Path
 
 def records(start, end):
     rows = list(runpy.run_path(str(Path(__file__).with_name("source.py")))["records"](start, end))
-    return rows[:: max(1, len(rows) // 240)]
+    return rows[:: max(1, len(rows) // 120)]
 """
 
 
 def take_few(example: Example) -> None:
-    """Let the source give some 240 of its rows, from all over."""
+    """Let the source give some 120 of its rows, from all over."""
     declared = DECLARED[example.name]["attributes"]["source"]
     if "python" in declared:
         (example.folder / "few.py").write_text(TAKE_FEW, encoding="utf-8")
@@ -77,7 +78,9 @@ def test_an_example_without_a_key_runs_through(name: str, tmp_path: Path, monkey
     assert states.keys() <= {"labelled", "abstained"}
     headline = example.project.task.headline
     measured = example.store.query(
-        "SELECT value FROM model_evaluation WHERE model_version = 'teacher' AND metric = ? AND label = ''", [headline]
+        "SELECT value FROM model_evaluation WHERE model_version = 'teacher' AND metric = ? AND label = '' "
+        "AND slice = ''",
+        [headline],
     )
     assert measured["value"].null_count() == 0
     assert len(measured) > 0
@@ -89,8 +92,13 @@ def test_an_example_that_asks_a_model_runs_through(name: str, tmp_path: Path, mo
     behave: list[Callable[[Call], Act]] = []
     with MockEndpoint(lambda call: behave[0](call)) as mock:
         example = Example(
-            tmp_path / "workspace", name, annotators=openai_annotator(mock.url), selection=FEW["selection"]
+            tmp_path / "workspace",
+            name,
+            annotators=openai_annotator(mock.url),
+            selection=FEW["selection"],
+            promotion=FEW["promotion"],
         )
+        take_few(example)
         behave.append(oracle(example.project, OTHERWISE[name]))
         run(example, monkeypatch)
         assert len(mock.calls) > 0
@@ -102,6 +110,6 @@ def test_an_example_that_asks_a_model_runs_through(name: str, tmp_path: Path, mo
 def measured_by_teacher(example: Example, metric: str) -> list[Any]:
     return example.store.query(
         "SELECT value FROM model_evaluation "
-        "WHERE model_version = 'teacher' AND split = 'evaluation' AND metric = ? AND label = ''",
+        "WHERE model_version = 'teacher' AND split = 'evaluation' AND slice = '' AND metric = ? AND label = ''",
         [metric],
     )["value"].to_list()

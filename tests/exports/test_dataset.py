@@ -151,7 +151,7 @@ class TestCardAndSchema:
         with where.transaction() as con:
             con.execute(
                 "INSERT INTO model_evaluation "
-                "VALUES ('teacher', 'evaluation', 'accuracy', '', 0.9, 0.8, 0.95, 40, now())"
+                "VALUES ('teacher', 'evaluation', '', 'accuracy', '', 0.9, 0.8, 0.95, 40, now())"
             )
         exported = export_dataset(where, project(tmp_path / "p"), Export(format="chat"))
         assert "| accuracy | evaluation | 0.900 | 0.800 to 0.950 | 40 |" in exported.card

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.labelling import command, environment, filled_store, label
 from tests.mock_endpoint import MockEndpoint
-from tests.rate_limits import Following, Outage, Rule, Storm, Telling, TokenBucket
+from tests.rate_limits import Following, Outage, Rule, Storm, TokenBucket
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,25 @@ def test_an_outage_costs_the_tries_of_few_records_and_no_answer(tmp_path: Path) 
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("tells", [("headers",), ()], ids=["told", "untold"])
-def test_processes_keep_a_limit_together(tmp_path: Path, tells: tuple[Telling, ...]) -> None:
-    """Four processes, 900 requests a minute: 15 a second of all."""
-    limit = Following(TokenBucket(900, burst=15, tells=tells))
-    with MockEndpoint(limit, latency=0.02) as mock:
-        runs = []
-        for number in range(4):
-            filled_store(tmp_path / f"p{number}", 70)
-            line = command(tmp_path / f"p{number}", mock.url, 8)
-            env = environment(tmp_path / "state")
-            runs.append(subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+def test_processes_keep_a_limit_together_whether_they_are_told_of_it_or_not(tmp_path: Path) -> None:
+    """Four processes, 900 requests a minute: 15 a second of all. Told and untold at once, with an endpoint each."""
+    told = Following(TokenBucket(900, burst=15, tells=("headers",)))
+    untold = Following(TokenBucket(900, burst=15))
+    with MockEndpoint(told, latency=0.02) as one, MockEndpoint(untold, latency=0.02) as other:
+        runs = [*_four_runs(tmp_path / "told", one.url), *_four_runs(tmp_path / "untold", other.url)]
         results = [run.communicate(timeout=120) for run in runs]
-    assert Counter(run.returncode for run in runs) == {0: 4}, results
-    assert len(mock.billed) == 280
-    assert limit.share(429, after=10) <= 0.02
+    assert Counter(run.returncode for run in runs) == {0: 8}, results
+    for limit, mock in ((told, one), (untold, other)):
+        assert len(mock.billed) == 280
+        assert limit.share(429, after=10) <= 0.02
+
+
+def _four_runs(folder: Path, url: str) -> list[subprocess.Popen[str]]:
+    env = environment(folder / "state")
+    homes = [folder / f"p{number}" for number in range(4)]
+    for home in homes:
+        filled_store(home, 70)
+    return [
+        subprocess.Popen(command(home, url, 8), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for home in homes
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.workspaces import Fixture, declaration, ml_records
+from tests.workspaces import ROOT, Fixture, declaration, ml_records
 
-COMMAND = Path(sys.executable).parent / "annotation-pipelines"
 DAYS = [f"2020-03-{day}" for day in range(18, 26)]
 
 
@@ -23,21 +24,17 @@ def test_eight_partitions_at_once_all_succeed_and_nothing_is_lost(tmp_path: Path
         declaration(partitions={"every": "day", "start": "2020-03-16", "end": "2020-04-01"}),
     )
     shop.store.query("SELECT 1")
-    person = "import duckdb, sys, time; connection = duckdb.connect(sys.argv[1]); time.sleep(4)"
-    holder = subprocess.Popen([sys.executable, "-c", person, shop.store.path])
-    runs = [
-        subprocess.Popen(
-            [COMMAND, "run", "shop", "--partition", day, "--no-train"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for day in DAYS
-    ]
-    ended = [run.communicate() for run in runs]
-    holder.wait()
-    assert [run.returncode for run in runs] == [0] * 8, "\n".join(err for _, err in ended)
+    logs = {day: tmp_path / f"{day}.log" for day in DAYS}
+    runs = [f"{log}=run shop --partition {day} --no-train" for day, log in logs.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.side_by_side", shop.store.path, "4", *runs],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [0] * 8, "\n".join(log.read_text(encoding="utf-8") for log in logs.values())
     labelled = shop.store.query("SELECT count(*) AS n FROM llm_labels WHERE state = 'labelled'")["n"].item()
     in_days = shop.records.filter(pl.col("created_on").str.slice(0, 10).is_in(DAYS))
     assert labelled == len(in_days) > 0

@@ -83,6 +83,7 @@ _TABLES = (
     "human_labels",
     "trusted_labels",
     "models",
+    "model_checks",
     "model_evaluation",
     "predictions",
     "stage_runs",
@@ -251,10 +252,29 @@ def _add_models(rows: dict[str, list[dict[str, Any]]], labels: tuple[str, ...], 
                 "path": f"models/{version}",
                 "trained_at": NOW - timedelta(days=days),
                 "promoted_at": NOW - timedelta(days=days),
+                "decision": f"2026-01-0{days} 02:00 UTC: promoted: why {version} <i>took over</i>",
             }
         )
+        for check, passed in (("answers_are_labels", True), ("same_whatever_the_case", version == "v2")):
+            rows["model_checks"].append(
+                {
+                    "model_version": version,
+                    "check_name": check,
+                    "passed": passed,
+                    "observed": "0 of 40 <b>labels</b> change",
+                    "records": 40,
+                    "checked_at": NOW,
+                }
+            )
+    _add_slices(rows, held_out)
     for model, value in (("teacher", 0.83), ("v1", 0.85), ("v2", 0.9)):
-        common = {"model_version": model, "split": "evaluation", "records": held_out, "evaluated_at": NOW}
+        common = {
+            "model_version": model,
+            "split": "evaluation",
+            "slice": "",
+            "records": held_out,
+            "evaluated_at": NOW,
+        }
         for metric in ("accuracy", "macro_f1", "kappa"):
             interval = {"value": value, "lower": value - 0.04, "upper": value + 0.04}
             rows["model_evaluation"].append({**common, "metric": metric, "label": "", **interval})
@@ -262,6 +282,30 @@ def _add_models(rows: dict[str, list[dict[str, Any]]], labels: tuple[str, ...], 
             support = {**common, "records": held_out // len(labels)}
             f1 = {"value": value - 0.01 * (place % 9), "lower": None, "upper": None}
             rows["model_evaluation"].append({**support, "metric": "f1", "label": label, **f1})
+
+
+def _add_slices(rows: dict[str, list[dict[str, Any]]], held_out: int) -> None:
+    """Of v2 and the teacher: two slices, a bin of confidence, and a point of the learning curve."""
+    common = {"split": "evaluation", "label": "", "records": held_out // 2, "evaluated_at": NOW}
+    for slice_name in ("length: <b>short</b>", "length: long"):
+        for model, metric, value in (
+            ("teacher", "accuracy", 0.8),
+            ("v2", "accuracy", 0.9),
+            ("v2", "accuracy_less_teacher", 0.1),
+        ):
+            figures = {"value": value, "lower": value - 0.05, "upper": value + 0.05}
+            rows["model_evaluation"].append(
+                {**common, "model_version": model, "slice": slice_name, "metric": metric, **figures}
+            )
+    for slice_name, metric, value in (
+        ("confidence: 0.8 to 0.9", "mean_confidence", 0.85),
+        ("confidence: 0.8 to 0.9", "exactly_right", 0.8),
+        ("labels: 200", "accuracy", 0.7),
+    ):
+        figures = {"value": value, "lower": None, "upper": None}
+        rows["model_evaluation"].append(
+            {**common, "model_version": "v2", "slice": slice_name, "metric": metric, **figures}
+        )
 
 
 def _add_history(rows: dict[str, list[dict[str, Any]]], keys: list[str]) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from annotation_pipelines.project import Project
-from annotation_pipelines.reports import sections
+from annotation_pipelines.reports import sections, students
 from annotation_pipelines.reports.data import read_report_data
 from annotation_pipelines.reports.page import money, short, write_quality_report
 from annotation_pipelines.store.database import Store
@@ -23,9 +23,15 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return filled_store(tmp_path_factory.mktemp("storage") / "ml_projects")
 
 
-@pytest.fixture
-def declared(tmp_path: Path) -> Project:
-    return project(tmp_path)
+@pytest.fixture(scope="module")
+def declared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def page(filled: Store, declared: Project) -> Page:
+    """What is drawn of the filled store: for tests that read it alone."""
+    return _page(filled, declared)
 
 
 def _page(store: Store, of: Project) -> Page:
@@ -43,7 +49,7 @@ def test_the_same_tables_give_the_same_page(filled: Store, declared: Project) ->
     assert write_quality_report(filled, declared, NOW, "run-1").read_bytes() == first
 
 
-def test_the_states_of_every_stage_add_up(filled: Store, declared: Project) -> None:
+def test_the_states_of_every_stage_add_up(filled: Store, declared: Project, page: Page) -> None:
     stages = sections.stage_counts(read_report_data(filled, declared))
     assert {stage.asset for stage in stages} == {
         "raw_records",
@@ -55,7 +61,7 @@ def test_the_states_of_every_stage_add_up(filled: Store, declared: Project) -> N
         "predictions",
     }
     assert all(stage.total and stage.total == stage.counted for stage in stages)
-    assert "but there are" not in _page(filled, declared).text
+    assert "but there are" not in page.text
 
 
 def test_a_stage_that_does_not_add_up_is_called_out(filled: Store, declared: Project) -> None:
@@ -82,9 +88,7 @@ def test_a_label_of_an_earlier_text_is_not_counted_as_a_label(tmp_path: Path, de
     assert all(stage.total == stage.counted for stage in after)
 
 
-def test_key_figures_are_those_of_the_tables(filled: Store, declared: Project) -> None:
-    page = _page(filled, declared)
-
+def test_key_figures_are_those_of_the_tables(filled: Store, page: Page) -> None:
     def one(sql: str) -> int:
         return int(filled.query(sql).item())
 
@@ -96,12 +100,11 @@ def test_key_figures_are_those_of_the_tables(filled: Store, declared: Project) -
     assert page.figure("Champion") == "v2"
 
 
-def test_teacher_accuracy_is_measured_on_gold_it_was_not_shown(filled: Store, declared: Project) -> None:
+def test_teacher_accuracy_is_measured_on_gold_it_was_not_shown(filled: Store, page: Page) -> None:
     right, records = filled.query(
         "SELECT sum((l.label = h.label)::INT), count(*) FROM llm_labels l JOIN human_labels h USING (record_id) "
         "WHERE l.state = 'labelled' AND h.role IN ('evaluation', 'monitor')"
     ).row(0)
-    page = _page(filled, declared)
     assert page.figure("Teacher accuracy") == f"{right / records:.1%}"
     assert f"on {records} gold records" in page.text
 
@@ -112,8 +115,7 @@ def test_a_cost_without_a_price_is_unknown_and_never_zero(tmp_path: Path, declar
     assert "$0" not in page.text
 
 
-def test_texts_of_records_are_shown_as_texts(filled: Store, declared: Project) -> None:
-    page = _page(filled, declared)
+def test_texts_of_records_are_shown_as_texts(page: Page) -> None:
     for text in (
         "<script>alert(1)</script>",
         "<img src=x onerror=alert(2)> and 'quotes' \"double\" & ampersands",
@@ -127,8 +129,7 @@ def test_texts_of_records_are_shown_as_texts(filled: Store, declared: Project) -
     assert not page.attributes_starting("on")
 
 
-def test_the_page_asks_nobody_for_anything(filled: Store, declared: Project) -> None:
-    page = _page(filled, declared)
+def test_the_page_asks_nobody_for_anything(page: Page) -> None:
     assert page.loaded
     assert all(url.startswith("data:image/svg+xml;base64,") for url in page.loaded)
     assert all(url.startswith(("#", "../data_docs/")) for url in page.links)
@@ -136,8 +137,8 @@ def test_the_page_asks_nobody_for_anything(filled: Store, declared: Project) -> 
     assert page.policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def test_a_long_text_is_cut(filled: Store, declared: Project) -> None:
-    assert max(map(len, re.findall(r"a{50,}", _page(filled, declared).text))) == 300
+def test_a_long_text_is_cut(page: Page) -> None:
+    assert max(map(len, re.findall(r"a{50,}", page.text))) == 300
     assert short("a" * 301) == "a" * 300 + "…"
     assert short("a" * 300) == "a" * 300
 
@@ -176,6 +177,19 @@ def test_teacher_and_student_stand_side_by_side_on_the_same_gold(filled: Store, 
     assert split == "evaluation"
     assert {row["label"] for row in rows} == set(LABELS)
     assert all(row["student"] - row["teacher"] == pytest.approx(0.07) for row in rows)
+
+
+def test_the_champion_is_shown_slice_by_slice_with_its_checks_and_what_was_decided(
+    filled: Store, declared: Project, page: Page
+) -> None:
+    told = ("all passed", "fails same whatever the case", "why v2 <i>took over</i>")
+    for part in ("length: <b>short</b>", "+0.100", *told):
+        assert part in page.text
+    assert {"How good the student is with fewer labels"} <= set(page.alternatives)
+    assert any("Confidence of the student" in alternative for alternative in page.alternatives)
+    [short, long] = students.slice_rows(read_report_data(filled, declared).slices, "v2", "accuracy")[::-1]
+    assert (short["slice"], long["slice"]) == ("length: long", "length: <b>short</b>")
+    assert short["difference"]["value"] == pytest.approx(0.1)
 
 
 def test_checks_show_the_latest_partitions_and_every_failing_one() -> None:

@@ -1,4 +1,4 @@
-"""Which demonstrations go with a record: the nearest last, random or fixed ones, never the record itself."""
+"""Which demonstrations go with a record: near, diverse, balanced, random or fixed ones, never the record itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.distillation.encoder import Encoder
 from annotation_pipelines.selection import demonstrations
 from annotation_pipelines.selection.demonstrations import (
+    balanced_demonstrations,
+    diverse_demonstrations,
     fixed_for_records,
+    kind_of,
     nearest_demonstrations,
     nearest_to_records,
     random_for_records,
@@ -38,11 +41,10 @@ def test_the_nearest_stands_last() -> None:
     np.testing.assert_allclose(similarity[:, -1], (queries @ shown.T).max(axis=1))
 
 
-def test_they_are_those_that_scikit_learn_finds() -> None:
-    from sklearn.neighbors import NearestNeighbors
-
+def test_they_are_those_at_the_smallest_distance() -> None:
     queries, shown = unit(30, 0), unit(40, 1)
-    expected = NearestNeighbors(n_neighbors=7, metric="cosine").fit(shown).kneighbors(queries, return_distance=False)
+    distance = np.linalg.norm(queries[:, None] - shown[None], axis=2)
+    expected = np.argsort(distance, axis=1)[:, :7]
     np.testing.assert_array_equal(nearest_demonstrations(queries, shown, 7), expected[:, ::-1])
 
 
@@ -147,3 +149,88 @@ def test_another_seed_draws_others() -> None:
     for choose in (fixed_for_records, random_for_records):
         assert choose(rows, shown, 4, seed=1).tolist() != choose(rows, shown, 4, seed=2).tolist()
         assert choose(rows, shown, 4, seed=1).tolist() == choose(rows, shown, 4, seed=1).tolist()
+
+
+def plain_relevance(query: np.ndarray, shown: np.ndarray, k: int, allowed: list[int]) -> list[int]:
+    """Maximal marginal relevance as it is defined, one at a time."""
+    chosen: list[int] = []
+    while len(chosen) < k and len(chosen) < len(allowed):
+        worth = {
+            row: 0.7 * float(query @ shown[row]) - 0.3 * max((float(shown[row] @ shown[c]) for c in chosen), default=0)
+            for row in allowed
+            if row not in chosen
+        }
+        chosen.append(max(worth, key=lambda row: worth[row]))
+    return sorted(chosen, key=lambda row: float(query @ shown[row]))
+
+
+def test_diverse_ones_are_those_of_maximal_marginal_relevance(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, shown = unit(12, 0), unit(30, 1)
+    exclude = np.random.default_rng(2).random((12, 30)) < 0.2
+    expected = [
+        plain_relevance(query, shown, 6, np.flatnonzero(~exclude[row]).tolist()) for row, query in enumerate(queries)
+    ]
+    assert diverse_demonstrations(queries, shown, 6, exclude).tolist() == expected
+    monkeypatch.setattr(demonstrations, "_CELLS", 100)
+    assert diverse_demonstrations(queries, shown, 6, exclude).tolist() == expected
+
+
+def test_diverse_ones_do_not_say_the_same() -> None:
+    # Two copies of the nearest one, and something else that is about as near.
+    query = np.array([[1.0, 0, 0]], dtype=np.float32)
+    shown = np.array([[0.9, 0.436, 0], [0.9, 0.436, 0], [0.85, 0, 0.527], [0, 1, 0]], dtype=np.float32)
+    assert nearest_demonstrations(query, shown, 2).tolist() == [[1, 0]]
+    assert diverse_demonstrations(query, shown, 2).tolist() == [[2, 0]]
+
+
+def test_balanced_ones_are_the_nearest_of_each_label_in_turn() -> None:
+    query = np.array([[1.0, 0]], dtype=np.float32)
+    cosines = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], dtype=np.float32)
+    shown = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+    kinds = ["a", "a", "a", "b", "c", "b"]
+    assert balanced_demonstrations(query, shown, 3, kinds=kinds).tolist() == [[4, 3, 0]]
+    assert balanced_demonstrations(query, shown, 5, kinds=kinds).tolist() == [[5, 4, 3, 1, 0]]
+    exclude = np.array([[True, False, False, False, True, False]])
+    assert balanced_demonstrations(query, shown, 5, exclude, kinds=kinds).tolist() == [[-1, 5, 3, 2, 1]]
+
+
+@given(st.integers(0, 8), st.integers(1, 12), st.integers(1, 6), st.integers(1, 4))
+def test_no_label_is_shown_twice_more_often_than_another_that_there_is(n: int, m: int, k: int, labels: int) -> None:
+    queries, shown = unit(n, 0), unit(m, 1)
+    kinds = [f"label {row % labels}" for row in range(m)]
+    for line in balanced_demonstrations(queries, shown, k, kinds=kinds).tolist():
+        counts = {kind: sum(kinds[row] == kind for row in line) for kind in set(kinds)}
+        left = {kind: kinds.count(kind) - counts[kind] for kind in counts}
+        assert all(counts[kind] >= max(counts.values()) - 1 for kind in counts if left[kind])
+
+
+def some_labels(m: int) -> dict[str, list[str]]:
+    return {"kinds": ["ab"[row % 2] for row in range(m)]}
+
+
+@pytest.mark.parametrize("choose", [diverse_demonstrations, balanced_demonstrations])
+@given(st.integers(0, 6), st.integers(0, 8), st.integers(0, 9), st.floats(0, 1))
+def test_chosen_ones_are_allowed_different_and_the_nearest_last(
+    choose: Callable[..., np.ndarray], n: int, m: int, k: int, share: float
+) -> None:
+    queries, shown = unit(n, 0), unit(m, 1)
+    exclude = np.random.default_rng(2).random((n, m)) < share
+    more = some_labels(m) if choose is balanced_demonstrations else {}
+    chosen = choose(queries, shown, k, exclude, **more)
+    width = min(k, m)
+    assert chosen.shape == (n, width)
+    for row, line in enumerate(chosen.tolist()):
+        given_ones = [index for index in line if index >= 0]
+        assert line == [-1] * (width - len(given_ones)) + given_ones
+        assert len(set(given_ones)) == len(given_ones) == min(width, int((~exclude[row]).sum()))
+        assert not any(exclude[row, index] for index in given_ones)
+        assert (np.diff(np.round(queries[row] @ shown[given_ones].T, 6)) >= 0).all()
+
+
+def test_what_a_demonstration_is_one_of() -> None:
+    from annotation_pipelines.tasks.classification import Classification
+    from annotation_pipelines.tasks.multilabel import Multilabel
+
+    assert kind_of(Classification(labels=["a", "b"]).make(), "a") == "a"
+    several = Multilabel(labels=["a", "b"]).make()
+    assert [kind_of(several, label) for label in ('["a","b"]', '["b"]', "[]")] == ["a b", "b", ""]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotation_pipelines.errors import StoreError
+from annotation_pipelines.store import vectors as store_vectors
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.vectors import SHARED, VectorStore, as_frame, matrix
 
@@ -73,6 +74,18 @@ def test_lookup_finds_vectors_in_whatever_shard_they_lie(cache: VectorStore) -> 
     np.testing.assert_array_equal(found_vectors[2], vectors(3, seed=1)[0])
     np.testing.assert_array_equal(found_vectors[3], found_vectors[0])
     assert not found_vectors[1].any()
+
+
+def test_a_large_shard_is_looked_up_in_pieces(cache: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_vectors, "_GROUP", 8)
+    monkeypatch.setattr(store_vectors, "_PIECE", 3)
+    whole = shard(50)
+    cache.write("p", whole.sample(fraction=1, shuffle=True, seed=1))
+    asked = ["h7", "h49", "nowhere", "h7", "h0", *(f"h{i}" for i in range(20, 30))]
+    found_vectors, found = cache.lookup(asked)
+    assert found.tolist() == [name != "nowhere" for name in asked]
+    rows = [int(name[1:]) for name in asked if name != "nowhere"]
+    np.testing.assert_array_equal(found_vectors[found], vectors(50)[rows])
 
 
 def test_lookup_in_nothing_finds_nothing(cache: VectorStore) -> None:

@@ -1,14 +1,13 @@
 """Entities by what the demonstrations' entities look like: their surfaces, surroundings and vectors in context.
 
-A tagger (`span_tagger`) is learned from all demonstrations. A record that is one itself, by id or by content, is
-answered by a tagger that has not seen it. Entities are given side by side, also where they may be nested; without
+A tagger (`distillation.tagging`) is learned from all demonstrations. A record that is one itself, by id or by content,
+is answered by a tagger that has not seen it. Entities are given side by side, also where they may be nested; without
 demonstrations none are found.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from annotation_pipelines import project
-from annotation_pipelines.annotators.embedded.span_features import Words
-from annotation_pipelines.annotators.embedded.span_tagger import Example, Guess, SpanTagger
 from annotation_pipelines.content import Content
-from annotation_pipelines.distillation.token_vectors import span_vectors
+from annotation_pipelines.distillation.tagging.decoding import Guess
+from annotation_pipelines.distillation.tagging.span_tagger import Lessons, SpanTagger
+from annotation_pipelines.distillation.tagging.text_units import TextUnits
 from annotation_pipelines.selection.demonstrations import same_record
 from annotation_pipelines.tasks.base import Invalid, Task
 from annotation_pipelines.tasks.entities import EntitiesTask
@@ -28,7 +27,7 @@ from annotation_pipelines.tasks.spans import TypedSpan, labelled_spans, occurren
 if TYPE_CHECKING:
     from annotation_pipelines.distillation.embedding import Embedder
 
-METHOD = 1
+METHOD = 2
 """Raised when the same record would get another answer: every label is stale then."""
 
 FOLDS = 4
@@ -57,30 +56,23 @@ class EntitiesAnswerer:
     def answers(self, records: pl.DataFrame) -> list[dict[str, Any]]:
         """entities and confidence of every record."""
         texts = [self._text(content) for content in records["content"]]
-        examples = self._examples(texts)
         alike = same_record(records, self._demonstrations)
         by_tagger: defaultdict[frozenset[int], list[int]] = defaultdict(list)
         for row in range(len(texts)):
             by_tagger[frozenset(self._folds[alike[row]].tolist())].append(row)
-        answers: dict[int, dict[str, Any]] = {}
+        answers: list[dict[str, Any]] = [{"entities": [], "confidence": 0.0}] * len(texts)
         for unseen, rows in by_tagger.items():
-            tagger = self._tagger(unseen)
-            guesses = tagger.guess([examples[row] for row in rows]) if tagger else [Guess((), 0.0)] * len(rows)
-            for row, guess in zip(rows, guesses, strict=True):
-                answers[row] = _answer(texts[row], guess)
-        return [answers[row] for row in range(len(texts))]
+            if (tagger := self._tagger(unseen)) is not None:
+                guesses = tagger.guess(TextUnits.read(self._embedder.encoder, [texts[row] for row in rows]))
+                for row, guess in zip(rows, guesses, strict=True):
+                    answers[row] = _answer(texts[row], guess)
+        return answers
 
     def _text(self, stored: str) -> str:
         try:
             return self._task.text(Content.read(stored))
         except Invalid:
             return ""  # the parser says what is wrong with it
-
-    def _examples(self, texts: Sequence[str], labels: Sequence[str] = ()) -> list[Example]:
-        words = [Words(text) for text in texts]
-        vectors = span_vectors(self._embedder.encoder, texts, [found.spans for found in words])
-        entities = [labelled_spans(label) for label in labels] or [()] * len(words)
-        return [Example(*each) for each in zip(words, vectors, entities, strict=True)]
 
     @cached_property
     def _folds(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -90,17 +82,19 @@ class EntitiesAnswerer:
         return np.array([part[content_hash] for content_hash in self._demonstrations["content_hash"]], dtype=np.int64)
 
     @cached_property
-    def _teaching(self) -> list[Example]:
+    def _teaching(self) -> Lessons:
         texts = [self._text(content) for content in self._demonstrations["content"]]
-        return self._examples(texts, self._demonstrations["label"].to_list())
+        entities = [labelled_spans(label) for label in self._demonstrations["label"]]
+        return Lessons.of(TextUnits.read(self._embedder.encoder, texts), entities)
 
     def _tagger(self, unseen: frozenset[int]) -> SpanTagger | None:
-        """The tagger that has seen all parts but some; None where none is left."""
+        """The tagger that has seen all parts but some; None where what is left has no entity."""
         if unseen not in self._taggers:
-            left = [
-                example for example, part in zip(self._teaching, self._folds, strict=True) if int(part) not in unseen
-            ]
-            self._taggers[unseen] = SpanTagger(left) if left else None
+            left = np.flatnonzero([int(part) not in unseen for part in self._folds])
+            lessons = self._teaching.take(left)
+            self._taggers[unseen] = (
+                SpanTagger.learn(lessons) if any(lesson.places for lesson in lessons.taught) else None
+            )
         return self._taggers[unseen]
 
 

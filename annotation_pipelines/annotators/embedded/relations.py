@@ -12,8 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from annotation_pipelines import project
-from annotation_pipelines.annotators.embedded import mention_pairs
-from annotation_pipelines.annotators.embedded.mention_pairs import MentionPair, between_vectors, pair_vectors
 from annotation_pipelines.annotators.embedded.similarity import (
     Array,
     Vectors,
@@ -21,6 +19,8 @@ from annotation_pipelines.annotators.embedded.similarity import (
     mixed_probabilities,
 )
 from annotation_pipelines.content import Content
+from annotation_pipelines.distillation import mention_pairs
+from annotation_pipelines.distillation.mention_pairs import MentionPair, between_vectors, pair_vectors
 from annotation_pipelines.selection.demonstrations import same_record
 from annotation_pipelines.tasks import spans
 from annotation_pipelines.tasks.base import Invalid, Task

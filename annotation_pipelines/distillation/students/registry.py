@@ -12,7 +12,13 @@ _HERE = "annotation_pipelines.distillation.students"
 
 STUDENTS: dict[tuple[str, str], str] = {
     ("classification", "linear"): f"{_HERE}.linear:LinearStudent",
-    ("relations", "linear"): f"{_HERE}.linear:LinearStudent",
+    ("classification", "fine_tuned"): f"{_HERE}.fine_tuned:FineTunedStudent",
+    ("classification", "static"): f"{_HERE}.static:StaticStudent",
+    ("entities", "linear"): f"{_HERE}.tagger:TaggerStudent",
+    ("entities", "fine_tuned"): f"{_HERE}.fine_tuned_tagger:FineTunedTagger",
+    ("preference", "linear"): f"{_HERE}.pair_scorer:PairScorer",
+    ("relations", "linear"): f"{_HERE}.relations:RelationStudent",
+    ("relations", "fine_tuned"): f"{_HERE}.fine_tuned:FineTunedStudent",
 }
 """Kind of task and of student -> module and class; loaded when they are needed."""
 

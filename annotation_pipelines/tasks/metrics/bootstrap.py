@@ -8,18 +8,39 @@ metric is computed on each draw at once, from weighted sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2_000
 _CELLS = 4_000_000
+_KEPT_CELLS = 4_000_000
 
 Array = NDArray[np.float64]
 
 Metrics = Callable[[Array], Array]
 """From sums over records, shape (b, k), to metrics, shape (b, m); nan where one is not defined."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a metric is made of.
+
+    Attributes:
+        statistics: What each record adds to the sums, shape (n, k).
+        metrics: From the sums to m metrics.
+        column: Which of them it is.
+    """
+
+    statistics: Array
+    metrics: Metrics
+    column: int
+
+    def of(self, sums: Array) -> Array:
+        """The metric, shape (b,), of sums of shape (b, k)."""
+        return self.metrics(sums)[:, self.column]
 
 
 @dataclass(frozen=True)
@@ -31,6 +52,7 @@ class Metric:
         label: The label (or type, or field) that it is about, '' where it is about all.
         value, lower, upper: None where it is not defined, such as the F1 of a label that nobody gave.
         records: Gold records it was measured on; for a metric of one label those with the label.
+        tally: What it is made of; None for a metric that was not made by `bootstrap`.
     """
 
     metric: str
@@ -39,21 +61,35 @@ class Metric:
     lower: float | None
     upper: float | None
     records: int
+    tally: Tally | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The accuracy of one less that of another on the same records, with its 95% interval."""
+    """A metric of one less that of another on the same records, with its 95% interval.
+
+    Attributes:
+        least: The lower end of the one-sided 95% interval: the true difference is above it, but for one time in twenty.
+    """
 
     value: float
     lower: float
     upper: float
     records: int
+    least: float = -np.inf
 
     @property
     def worse(self) -> bool:
         """Whether the first is worse beyond what chance explains."""
         return self.upper < 0
+
+    def not_worse(self, margin: float) -> bool:
+        """Whether the first is worse by less than a margin, beyond what chance explains: a test of non-inferiority.
+
+        At the level 5%, one-sided (Piaggio et al. 2012, "Reporting of noninferiority and equivalence randomized
+        trials").
+        """
+        return self.least > -margin
 
     def __str__(self) -> str:
         return f"{100 * self.value:+.1f} points (95% interval {100 * self.lower:+.1f} to {100 * self.upper:+.1f})"
@@ -85,7 +121,15 @@ def bootstrap(
     draws = [metrics(weights @ statistics) for weights in _weights(n, resamples, seed)]
     lower, upper = _interval(np.concatenate(draws))
     return [
-        Metric(metric, label, _number(point[i]), _number(lower[i]), _number(upper[i]), records)
+        Metric(
+            metric,
+            label,
+            _number(point[i]),
+            _number(lower[i]),
+            _number(upper[i]),
+            records,
+            Tally(statistics, metrics, i),
+        )
         for i, (metric, label, records) in enumerate(names)
     ]
 
@@ -105,12 +149,59 @@ def difference(
     if not len(gain):
         return None
     means = np.concatenate([weights @ gain for weights in _weights(len(gain), resamples, seed)]) / len(gain)
-    lower, upper = np.percentile(means, (2.5, 97.5))
-    return Difference(float(gain.mean()), float(lower), float(upper), len(gain))
+    return _difference(float(gain.mean()), means, len(gain))
+
+
+def paired(first: Metric, second: Metric, *, resamples: int = RESAMPLES, seed: int = 0) -> Difference | None:
+    """A metric of one less that of another on the same records, by a paired bootstrap: both see the same draws.
+
+    Args:
+        first, second: The same metric of two that labelled the same n records, in the same order.
+
+    Returns:
+        None where it is not defined for one of them.
+
+    Raises:
+        ValueError: They were not measured on the same number of records.
+    """
+    one, other = first.tally, second.tally
+    if one is None or other is None or first.value is None or second.value is None:
+        return None
+    n = len(one.statistics)
+    if len(other.statistics) != n:
+        raise ValueError(f"expected metrics of the same records, found {n} and {len(other.statistics)}")
+    draws = np.concatenate(
+        [
+            one.of(weights @ one.statistics) - other.of(weights @ other.statistics)
+            for weights in _weights(n, resamples, seed)
+        ]
+    )
+    draws = draws[~np.isnan(draws)]
+    return _difference(first.value - second.value, draws, n) if len(draws) else None
+
+
+def _difference(value: float, draws: Array, records: int) -> Difference:
+    lower, least, upper = np.percentile(draws, (2.5, 5, 97.5))
+    return Difference(value, float(lower), float(upper), records, float(least))
 
 
 def _weights(n: int, resamples: int, seed: int) -> Iterator[Array]:
     """How often each of n records is drawn, in blocks of shape (b, n)."""
+    if n * resamples <= _KEPT_CELLS:
+        yield _kept_weights(n, resamples, seed)
+        return
+    yield from _new_weights(n, resamples, seed)
+
+
+@lru_cache(maxsize=2)
+def _kept_weights(n: int, resamples: int, seed: int) -> Array:
+    """All blocks as one, kept for the next metric of as many records."""
+    weights = np.concatenate(list(_new_weights(n, resamples, seed)))
+    weights.flags.writeable = False
+    return weights
+
+
+def _new_weights(n: int, resamples: int, seed: int) -> Iterator[Array]:
     generator = np.random.default_rng(seed)
     block = max(1, _CELLS // n)
     for start in range(0, resamples, block):

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-
-from annotation_pipelines.annotators.embedded.similarity import Vectors
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from annotation_pipelines.distillation.embedding import Embedder
+
+Vectors = NDArray[np.float32]
 
 VERSION = 1
 """Raised when a pair would get another vector."""
@@ -66,9 +67,9 @@ def pair_vectors(pairs: Sequence[MentionPair], embedder: Embedder, *, keep: bool
         between_vectors(pairs, embedder, keep=keep),
         _MENTIONS * _encoded([pair.first for pair in pairs], embedder, keep=keep),
         _MENTIONS * _encoded([pair.second for pair in pairs], embedder, keep=keep),
-        _NGRAMS * _ngrams(pairs),
+        _NGRAMS * between_ngrams(pairs),
     ]
-    return _of_length_1(np.concatenate(parts, axis=1))
+    return unit_rows(np.concatenate(parts, axis=1))
 
 
 def _encoded(texts: Sequence[str], embedder: Embedder, *, keep: bool) -> Vectors:
@@ -84,8 +85,11 @@ def _encoded(texts: Sequence[str], embedder: Embedder, *, keep: bool) -> Vectors
     return encoded
 
 
-def _ngrams(pairs: Sequence[MentionPair]) -> Vectors:
-    """Square roots of the counts of words, word pairs and triples between the mentions, hashed into buckets."""
+def between_ngrams(pairs: Sequence[MentionPair]) -> Vectors:
+    """Square roots of the counts of words, word pairs and triples between the mentions, hashed into 2048 buckets.
+
+    float32, shape (n, 2048), rows of length 1; the places next to the mentions are marked, so that no row is 0.
+    """
     counts = np.zeros((len(pairs), _BUCKETS), dtype=np.float32)
     for row, pair in enumerate(pairs):
         words = ["<", *_TOKENS.findall(pair.between.casefold()), ">"]
@@ -94,10 +98,11 @@ def _ngrams(pairs: Sequence[MentionPair]) -> Vectors:
             grams += [" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
         for gram in grams:
             counts[row, int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=4).digest(), "big") % _BUCKETS] += 1
-    return _of_length_1(np.sqrt(counts))
+    return unit_rows(np.sqrt(counts))
 
 
-def _of_length_1(vectors: Vectors) -> Vectors:
+def unit_rows(vectors: Vectors) -> Vectors:
+    """Rows made one long, those of 0 left as they are: shape (n, d) in and out."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return directions

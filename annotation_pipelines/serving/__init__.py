@@ -1,0 +1,1 @@
+"""The champion at work outside the pipeline: on files, and over HTTP."""
