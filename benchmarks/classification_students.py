@@ -78,7 +78,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "co_teaching": {"co_teaching": True},
 }
 CORES = len(os.sched_getaffinity(0))
-PER_ROUND, MOST, RANDOM = 50, 500, 500
+PER_ROUND, MOST, RANDOM = 50, 400, 500
 ROWS, NOISE, COPIES, WRONG, AUDITED = 100_000, 0.1, 10, 0.2, 231
 
 
@@ -196,7 +196,7 @@ def learned(noisy: NoisySet, kept: Kept, seed: int) -> tuple[float, float]:
 
 
 def curve(strategy: str, seed: int, pool: pl.DataFrame, X: NDArray[np.float32]) -> Iterator[LinearHead]:
-    """A student after each round of labels of people, up to 500; at random there is one after 500 only."""
+    """A student after each round of labels of people, up to 400; at random there is one after 500 only."""
     labels, texts = pool["label"].to_numpy(), pool["content"].to_list()
     order = np.random.default_rng(seed).permutation(len(X))
     if strategy == "random":

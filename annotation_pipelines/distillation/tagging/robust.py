@@ -50,8 +50,8 @@ def check_robust(config: Robust) -> None:
     """
     if config.soft_labels not in ("none", "corrected"):
         raise DeclarationError(
-            f"soft_labels: {config.soft_labels} does not apply to task: entities, whose annotators give no "
-            "probabilities of tags",
+            f"soft_labels: {config.soft_labels} does not apply to task: entities, which has no closed set of labels to "
+            "spread a label over",
             where="distillation: robust",
             todo="Choose corrected, which goes by how the teacher errs on gold, or none",
         )
