@@ -374,10 +374,19 @@ MODEL_EVALUATION = Table(
     "model_evaluation",
     "teacher and students on gold that no training step saw",
     (
-        _required("model_version", "VARCHAR", "the student's version, or 'teacher'"),
+        _required(
+            "model_version",
+            "VARCHAR",
+            "the student's version, 'teacher', or what it is held against: 'gold alone', 'constant'",
+        ),
         _required("split", "VARCHAR", "evaluation (held-out gold) or monitor (gold on records of the pool)"),
         _required("slice", "VARCHAR", "the part of the split, as in 'length: long'; '' for all of it"),
-        _required("metric", "VARCHAR", "accuracy, macro_f1, kappa, or f1"),
+        _required(
+            "metric",
+            "VARCHAR",
+            "a metric of the task, such as accuracy or f1; ece and brier (calibration); or a difference, such as "
+            "accuracy_less_teacher",
+        ),
         _required("label", "VARCHAR", "the label for a metric per label, '' otherwise"),
         Column("value", "DOUBLE", "the metric"),
         Column("lower", "DOUBLE", "lower end of the 95% interval"),
