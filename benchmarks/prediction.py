@@ -5,7 +5,7 @@ on gold labels of banking77's training set. Each side of a ratio takes its turn,
 may work on the machine, and both sides then suffer alike. The corpus predictions include reading from and writing to
 the store; no vector is cached before.
 
-    python benchmarks/prediction.py [--texts 1024] [--turns 5] [--train 2000] [--test 1000]
+    python benchmarks/prediction.py [--texts 1024] [--turns 3] [--train 2000] [--test 1000]
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FEW, MANY = 20_000, 100_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=1_024, help="how many texts a turn encodes")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--train", type=int, default=2_000, help="how many gold labels the students learn from")
     parser.add_argument("--test", type=int, default=1_000, help="how many gold records accuracy is measured on")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)

@@ -14,7 +14,6 @@ from annotation_pipelines.distillation import pair_features
 from annotation_pipelines.distillation.embedding import Uncached
 from annotation_pipelines.distillation.encoder import Encoder
 from annotation_pipelines.distillation.pair_features import cut
-from annotation_pipelines.distillation.robust.confusion import believed, confusion
 from annotation_pipelines.distillation.students.base import Examples
 from annotation_pipelines.distillation.students.files import read_model
 from annotation_pipelines.distillation.students.registry import student_class
@@ -203,23 +202,6 @@ def test_a_project_of_relations_trains_this_student_and_reads_it_back(tmp_path: 
     assert (card["student"], card["silver"]) == ("linear", len(TAUGHT))
     expected = np.asarray(model.student.predict(rows, scene.embedder).probabilities)
     assert np.array_equal(np.asarray(student.predict(rows, scene.embedder).probabilities), expected)
-
-
-def test_a_teacher_that_always_says_one_thing_is_not_believed() -> None:
-    truth = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2] * 4)
-    always = np.zeros_like(truth)
-    matrix = confusion(always, truth, always, 3)
-    opinion = np.array([[0.2, 0.5, 0.3]])
-    assert np.allclose(matrix.sum(axis=1), 1)
-    assert believed(opinion, np.array([0]), matrix)[0].argmax() == 1
-    honest = confusion(truth, truth, truth, 3)
-    assert believed(opinion, np.array([0]), honest)[0].argmax() == 0
-
-
-def test_without_an_audit_a_teacher_is_mostly_believed() -> None:
-    nobody = np.array([], dtype=np.int64)
-    matrix = confusion(nobody, nobody, np.array([0, 1, 1]), 2)
-    assert (np.diag(matrix) > 0.75).all()
 
 
 def test_confusions_turn_silver_labels_that_the_teacher_gets_wrong_in_one_way(vectors: Uncached) -> None:
