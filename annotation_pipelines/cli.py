@@ -438,7 +438,9 @@ def _plan_rows(plan: Plan, project: Project) -> Sequence[tuple[str, str]]:
     if plan.not_ingested:
         rows.append(("not ingested yet", f"{plan.not_ingested:,} records of the source; counted in"))
     for member in plan.members:
-        at_most = "at most " if plan.at_most and member is not plan.members[0] else ""
+        # Rounds may end early, and of a cascade the later ones are asked about what the earlier are not sure of.
+        cascaded = plan.at_most and member is not plan.members[0]
+        at_most = "at most " if cascaded or project.declaration.selection.rounds else ""
         forecast = member.forecast
         rows += [
             (member.annotator, f"{at_most}{member.records:,} records need a label"),

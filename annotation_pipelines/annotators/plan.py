@@ -80,10 +80,11 @@ def plan_run(
     """
     gather_human_labels(store, project)
     keys = partitions or Calendar(project.declaration.partitions).keys(now or datetime.now(UTC))
-    chosen = _chosen(store, project, keys)
+    live = _live(store, project, keys)
+    chosen, aside = _chosen(store, project, live)
     known = store.query("SELECT record_id, content_hash FROM records WHERE deleted_at IS NULL")
     not_ingested = chosen.join(known, on=["record_id", "content_hash"], how="anti").height
-    wanted = _wanted(project, chosen, held_out=not partitions)
+    wanted = _wanted(project, chosen, aside, held_out=not partitions)
     return plan_calls(store, make_panel(project, store), wanted, not_ingested=not_ingested)
 
 
@@ -169,13 +170,13 @@ def _prompt(annotator: Annotator, request: Request | None) -> str | None:
     return annotator.batch_line(request).decode()
 
 
-def _chosen(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame:
-    """The records of some partitions that a run would ask about, as the source has them now."""
+def _chosen(store: Store, project: Project, live: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The records that a run would choose, and the held-out ones that the strategy sets aside, of those there are."""
     selection = project.declaration.selection
-    live = _live(store, project, keys)
     people = store.query("SELECT record_id, role FROM human_labels")
     earlier = store.query("SELECT record_id FROM selected_records WHERE state = 'selected'")
-    candidates = live.join(not_asked_about(people, earlier, selection.strategy), on="record_id", how="anti")
+    not_asked = not_asked_about(people, earlier, selection.strategy)
+    candidates = live.join(not_asked, on="record_id", how="anti")
     # How many there will be is known; which ones a student or vectors would choose is not: a draw stands for them.
     chosen = [
         choose(
@@ -188,7 +189,11 @@ def _chosen(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame
         for group in candidates.partition_by("partition_key")
     ]
     ids = pl.concat(chosen) if chosen else candidates
-    return candidates.join(ids, on="record_id", how="semi").select("record_id", "content_hash", "content")
+    columns = ("record_id", "content_hash", "content")
+    return (
+        candidates.join(ids, on="record_id", how="semi").select(columns),
+        live.join(not_asked.filter(pl.col("role") == "evaluation"), on="record_id", how="semi").select(columns),
+    )
 
 
 def _live(store: Store, project: Project, keys: Sequence[str]) -> pl.DataFrame:
@@ -214,7 +219,10 @@ def _span(calendar: Calendar, keys: Sequence[str]) -> Window:
     return min(starts, default=None), max(ends, default=None)
 
 
-def _wanted(project: Project, chosen: pl.DataFrame, *, held_out: bool) -> Wanted:
+def _wanted(project: Project, chosen: pl.DataFrame, aside: pl.DataFrame, *, held_out: bool) -> Wanted:
     evaluation = project.declaration.evaluation
-    also = f"UNION ALL {Wanted.held_out().sql}" if held_out and evaluation and evaluation.teacher else ""
-    return Wanted(f"SELECT record_id, content_hash, content FROM chosen {also}", {"chosen": chosen})
+    if not held_out or evaluation is None or not evaluation.teacher:
+        return Wanted("SELECT * FROM chosen", {"chosen": chosen})
+    # What a run has set aside already is among the held-out ones: a record counts once.
+    also = f"UNION {Wanted.held_out().sql} UNION SELECT * FROM aside"
+    return Wanted(f"SELECT * FROM chosen {also}", {"chosen": chosen, "aside": aside})

@@ -118,7 +118,7 @@ def test_equal_texts_count_once(shop: Fixture) -> None:
         {"strategy": "typiclust", "rounds": 1, "per_round": 3},
     ],
 )
-def test_an_active_choice_is_planned_by_its_number_and_asks_nothing_of_what_is_held_out(
+def test_an_active_choice_is_planned_by_its_number_beside_what_is_held_out(
     weekly: Fixture, selection: dict[str, Any]
 ) -> None:
     weekly.declare(selection=selection, evaluation={"share": 0.5})
@@ -127,7 +127,10 @@ def test_an_active_choice_is_planned_by_its_number_and_asks_nothing_of_what_is_h
     held_out = weekly.store.query("SELECT record_id FROM human_labels WHERE role = 'evaluation'")["record_id"]
     week = pl.col("created_on").str.to_datetime().dt.truncate("1w")
     candidates = weekly.records.filter(~pl.col("id").is_in(held_out.implode()))
-    assert len(held_out) and asked == sum(min(3, n) for n in candidates.group_by(week).len()["len"])
+    chosen = sum(min(3, n) for n in candidates.group_by(week).len()["len"])
+    assert len(held_out) and asked == chosen + len(held_out)
+    weekly.declare(evaluation={"share": 0.5, "teacher": False})
+    assert planned(weekly).members[0].records == chosen
 
 
 def test_what_the_selection_leaves_out_does_not_count(weekly: Fixture) -> None:
