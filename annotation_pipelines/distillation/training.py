@@ -27,7 +27,7 @@ from annotation_pipelines.store.database import Store
 from annotation_pipelines.store.schema import UNPARTITIONED
 from annotation_pipelines.tasks.base import UNANSWERED, Task
 
-METHOD = 2
+METHOD = 3
 """Raised when the same labels would give another model."""
 
 # A label counts for the content that it was given for. Gold that people brought may stand for texts that the source

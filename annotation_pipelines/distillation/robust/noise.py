@@ -4,10 +4,12 @@ People's labels and the teacher's of the same records (the audit) tell. Hendryck
 estimate a confusion matrix from trusted labels and Patrini et al. (2017, arXiv 1609.03683) correct the loss by it; with
 77 classes and 100 gold labels such a matrix is mostly empty. Here the matrix is one part of a conditional logit model:
 
-    log p(y | given g, confidence c, scores s, text x) = (u + v * l(c)) [y = g] + a log s_y + q log h_y(x) + b_y + C_gy
+    log p(y | given g, confidence c, scores s, text x) = (u + v * l(c)) [y = g] + a log s_y + sum_i q_i log h_iy(x)
+                                                         + b_y + C_gy
 
 up to a constant. `s` are the teacher's scores; where it gives none, c for its label and the rest shared equally. `l(c)`
-is the logit of c. h(x) is what a student says of the text that has not seen it. Every coefficient has a Gaussian prior:
+is the logit of c. h_i(x) is what a student says of the text that has not seen it: one of gold and silver, one of gold
+alone. Every coefficient has a Gaussian prior:
 without an audit the teacher is taken by its word (a = 1, all else 0), and the more people say, the more it is their
 word that counts: first how far confidence, scores and student can be trusted, which a handful of records shows, then
 which classes are given too often, then which are taken for which.
@@ -35,7 +37,6 @@ _FOLDS = 5
 _ITERATIONS = 100
 _BLOCK = 4_096
 _LEAST_PROBABILITY = 1e-4
-_BY_ITS_WORD = np.array([0.0, 0.0, 1.0, 0.0])  # u, v, a, q before anything is known
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,18 @@ class Answers:
         given: Shape (n,), the teacher's label as a class; -1 where it gave none of the classes.
         confidence: Shape (n,), 0 to 1; NaN where it stated none.
         scores: Shape (n, k), rows that sum to 1; NaN where it gave none.
-        opinions: Shape (n, k), rows that sum to 1: what a student says that has not seen the record; or None.
+        opinions: Of each student that was asked, shape (n, k), rows that sum to 1: what it says of records that it has
+            not seen.
     """
 
     given: Classes
     confidence: Array
     scores: Array
-    opinions: Array | None = None
+    opinions: tuple[Array, ...] = ()
 
     def take(self, rows: NDArray[np.int64]) -> Answers:
         """Some of the records."""
-        opinions = None if self.opinions is None else self.opinions[rows]
+        opinions = tuple(opinion[rows] for opinion in self.opinions)
         return Answers(self.given[rows], self.confidence[rows], self.scores[rows], opinions)
 
 
@@ -67,7 +69,7 @@ class TeacherNoise:
     Attributes:
         audited: How many records it was estimated from.
         right: The share of them in which the teacher is right; None without any.
-        shared: u, v, a, q.
+        shared: u, v, a, and q of each student.
         bias: Shape (k,): b.
         confusion: Shape (k, k): C, a row for each given label.
         spread: The standard deviation of the priors of b and C, chosen by cross-validation.
@@ -101,17 +103,24 @@ def estimate(answers: Answers, truth: Classes, classes: int) -> TeacherNoise:
     """
     m = len(truth)
     if m == 0:
-        return TeacherNoise(0, None, _BY_ITS_WORD, np.zeros(classes), np.zeros((classes, classes)), _SPREADS[0])
+        return TeacherNoise(
+            0, None, _by_its_word(answers), np.zeros(classes), np.zeros((classes, classes)), _SPREADS[0]
+        )
     spread = _choose_spread(answers, truth, classes)
     shared, bias, confusion = _fit(answers, truth, classes, spread)
     right = float((answers.given == truth).mean())
     return TeacherNoise(m, right, shared, bias, confusion, spread)
 
 
+def _by_its_word(answers: Answers) -> Array:
+    """u, v, a and the q before anything is known."""
+    return np.array([0.0, 0.0, 1.0, *[0.0] * len(answers.opinions)])
+
+
 def _features(answers: Answers) -> Array:
-    """Shape (4, n, k): what u, v, a and q are multiplied with."""
+    """Shape (3 + students, n, k): what u, v, a and the q are multiplied with."""
     n, k = answers.scores.shape
-    features = np.zeros((4, n, k))
+    features = np.zeros((3 + len(answers.opinions), n, k))
     told = np.flatnonzero(answers.given >= 0)
     given = answers.given[told]
     stated = np.clip(np.where(np.isnan(answers.confidence), ASSUMED_ACCURACY, answers.confidence), *_CLIP)
@@ -124,8 +133,8 @@ def _features(answers: Answers) -> Array:
     said[told[silent_told], given[silent_told]] = stated[told[silent_told]]
     said[silent & (answers.given < 0)] = 1 / k
     features[2] = np.log(np.maximum(said, _LEAST_PROBABILITY))
-    if answers.opinions is not None:
-        features[3] = np.log(np.maximum(answers.opinions, _LEAST_PROBABILITY))
+    for place, opinion in enumerate(answers.opinions, start=3):
+        features[place] = np.log(np.maximum(opinion, _LEAST_PROBABILITY))
     return features
 
 
@@ -141,11 +150,11 @@ def _fit(answers: Answers, truth: Classes, classes: int, spread: float) -> tuple
     from scipy.optimize import minimize
 
     features, given, k = _features(answers), answers.given, classes
-    mean, told = _BY_ITS_WORD, answers.given >= 0
-    rows = np.arange(len(truth))
+    mean, told = _by_its_word(answers), answers.given >= 0
+    rows, p = np.arange(len(truth)), len(mean)
 
     def loss(flat: Array) -> tuple[float, Array]:
-        shared, bias, confusion = flat[:4], flat[4 : 4 + k], flat[4 + k :].reshape(k, k)
+        shared, bias, confusion = flat[:p], flat[p : p + k], flat[p + k :].reshape(k, k)
         logs = log_softmax(_logits(features, shared, bias, confusion, given))
         errors = np.exp(logs)
         errors[rows, truth] -= 1
@@ -162,7 +171,7 @@ def _fit(answers: Answers, truth: Classes, classes: int, spread: float) -> tuple
 
     start = np.concatenate([mean, np.zeros(k + k * k)])
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
-    return found.x[:4], found.x[4 : 4 + k], found.x[4 + k :].reshape(k, k)
+    return found.x[:p], found.x[p : p + k], found.x[p + k :].reshape(k, k)
 
 
 def _choose_spread(answers: Answers, truth: Classes, classes: int) -> float:

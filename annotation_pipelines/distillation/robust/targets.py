@@ -179,21 +179,22 @@ def _corrected(
     corrected = np.where(plain.gold[:, None], plain.probabilities, noise.probabilities(asked))
     if X is None or features is None or len(truth) < _FEWEST:
         return noise, corrected, corrected
-    opinions = cross_validated(
-        np.concatenate([X, features(audit.select("content_hash", "content"))]),
-        np.concatenate([corrected, np.eye(k)[truth]]),
+    every = np.concatenate([X, features(audit.select("content_hash", "content"))])
+    groups = [*examples.rows["content_hash"], *audit["content_hash"]]
+    taught = np.concatenate([corrected, np.eye(k)[truth]])
+    opinions = []
+    # What gold alone says is not blurred by what silver has wrong; of both together there is more to learn from.
+    for teaches in (plain.weights > 0, plain.gold & (plain.weights > 0)):
         # Audited records that are trained on stand among the rows already.
-        np.concatenate([(plain.weights > 0).astype(np.float64), np.zeros(len(truth))]),
-        strength=_STRENGTH,
-        seed=seed,
-        most=_MOST,
-        groups=[*examples.rows["content_hash"], *audit["content_hash"]],
-    )
-    if opinions is None:
-        return noise, corrected, corrected
+        weights = np.concatenate([teaches.astype(np.float64), np.zeros(len(truth))])
+        if teaches.sum() < _FEWEST:
+            continue
+        opinion = cross_validated(every, taught, weights, strength=_STRENGTH, seed=seed, most=_MOST, groups=groups)
+        if opinion is not None:
+            opinions.append(opinion)
     n = len(given)
-    noise = estimate(replace(checked, opinions=opinions[n:]), truth, k)
-    return noise, corrected, noise.probabilities(replace(asked, opinions=opinions[:n]))
+    noise = estimate(replace(checked, opinions=tuple(opinion[n:] for opinion in opinions)), truth, k)
+    return noise, corrected, noise.probabilities(replace(asked, opinions=tuple(o[:n] for o in opinions)))
 
 
 def _confused(examples: Examples, plain: Targets, X: NDArray[np.float32] | None) -> tuple[Array, Array]:

@@ -84,8 +84,8 @@ def test_a_student_is_believed_as_far_as_it_was_right(knows: bool, believed: boo
     told = truth if knows else generator.integers(2, size=400)
     opinions = np.where(np.eye(2)[told] > 0, 0.9, 0.1)
     blank = np.full((400, 2), np.nan)
-    noise = estimate(Answers(given, np.full(400, np.nan), blank, opinions), truth, 2)
-    asked = Answers(np.array([0]), np.array([np.nan]), blank[:1], np.array([[0.1, 0.9]]))
+    noise = estimate(Answers(given, np.full(400, np.nan), blank, (opinions,)), truth, 2)
+    asked = Answers(np.array([0]), np.array([np.nan]), blank[:1], (np.array([[0.1, 0.9]]),))
     assert (noise.probabilities(asked)[0, 1] > 0.8) == believed
 
 
