@@ -76,7 +76,11 @@ def shown(ended: Round) -> Metadata:
         "seconds": ended.seconds,
         "stopped": ended.stopped,
     }
-    return {name: value for name, value in figures.items() if value is not None}
+    return {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in figures.items()
+        if value is not None
+    }
 
 
 def _summary(rounds: Sequence[Round], ended: str, enough: float) -> Metadata:
@@ -89,12 +93,12 @@ def _summary(rounds: Sequence[Round], ended: str, enough: float) -> Metadata:
     frame = pl.DataFrame([vars(each) for each in rounds])
     last = rounds[-1]
     if last.value is not None:
-        metadata[f"round_{last.metric}"] = last.value
+        metadata[f"round_{last.metric}"] = round(last.value, 4)
     columns = ["round", "strategy", "chosen", "labelled", "silver", "value", "agreement", "cost_usd", "seconds"]
     return {
         **metadata,
         "learning_curve": dg.MetadataValue.md(
             markdown_image(png(learning_curve(frame, enough=enough)), "learning curve")
         ),
-        "table_of_rounds": sample(frame.select(columns), rows=100),
+        "table_of_rounds": sample(frame.select(columns).with_columns(pl.col(pl.Float64).round(4)), rows=100),
     }

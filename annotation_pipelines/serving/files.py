@@ -44,7 +44,7 @@ def predicted_chunks(
             nonlocal said
             if time.monotonic() - said >= every:
                 said = time.monotonic()
-                say(f"{before + now:,} texts predicted ({(before + now) / (said - start):,.0f}/s)")
+                say(f"{before + now:,} texts predicted ({(before + now) / (said - start):,.1f}/s)")
 
         full = chunk["content"] != ""
         found = champion.predict(chunk.filter(full)["content"].to_list(), advance)
