@@ -28,8 +28,7 @@ class Sky:
     """A project of 90 records in a pool and 30 that people labelled, annotated round by round."""
 
     def __init__(self, folder: Path, **selection: Any) -> None:
-        # What makes silver robust takes most of the time, and has no part in this.
-        self.stars = Stars(folder, robust={"soft_labels": "none"}, min_labels=5)
+        self.stars = Stars(folder, min_labels=5)
         settings = {"strategy": "entropy", "rounds": 3, "per_round": 12, "stop": {"patience": 99}, **selection}
         self.declare(**settings)
         self.pool, truth = self.stars.add(90, seed=1)
