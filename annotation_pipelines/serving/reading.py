@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +15,7 @@ from annotation_pipelines.content import SOLE, Content
 from annotation_pipelines.errors import SourceError
 from annotation_pipelines.project import RecordColumns
 from annotation_pipelines.sources.columns import Template, as_text, without_nul
+from annotation_pipelines.sources.files import json_rows
 from annotation_pipelines.sources.frames import frame_of_rows
 
 Kind = Literal["txt", "csv", "jsonl", "parquet"]
@@ -103,7 +103,7 @@ def read_chunks(file: Path | IO[bytes], kind: Kind, texts: Texts) -> Iterator[pl
                 for rows in _chunks(_csv_rows(stream, where)):
                     yield _contents(pl.DataFrame(rows, schema=dict.fromkeys(rows[0], pl.String())), texts, where)
             else:
-                for rows in _chunks(_json_rows(stream, where)):
+                for rows in _chunks(json_rows(stream, where)):
                     if kind == "txt":
                         yield _parts(rows, texts, where)
                     else:
@@ -192,21 +192,6 @@ def _csv_rows(stream: IO[str], where: str) -> Iterator[dict[str, str]]:
             yield row
     except csv.Error as error:
         raise SourceError(f"expected CSV: {error}", where=f"{where}:{reader.line_num}") from None
-
-
-def _json_rows(stream: IO[str], where: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(stream, start=1):
-        if not (text := line.strip()):
-            continue
-        try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(
-                f"expected one JSON object a line, found {text[:80]!r} ({error})", where=f"{where}:{number}"
-            ) from None
-        if not isinstance(row, dict):
-            raise SourceError(f"expected a JSON object, found {text[:80]!r}", where=f"{where}:{number}")
-        yield row
 
 
 def _parquet(file: Path) -> Iterator[pl.DataFrame]:

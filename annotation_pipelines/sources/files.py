@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def _read(file: str, kind: str, where: str) -> pl.DataFrame:
             case "parquet":
                 return pl.scan_parquet(file, glob=remote).collect()
             case _:
-                return frame_of_rows(_json_rows(pl.scan_lines(file, glob=remote).collect().to_series(), where))
+                return frame_of_rows(json_rows(pl.scan_lines(file, glob=remote).collect().to_series(), where))
     except pl.exceptions.NoDataError:
         raise SourceError(
             "expected a header line, found an empty file", where=where, todo="Was it written to the end?"
@@ -117,7 +117,12 @@ _ADVICE = {
 }
 
 
-def _json_rows(lines: pl.Series, where: str) -> Iterator[dict[str, Any]]:
+def json_rows(lines: Iterable[str], where: str) -> Iterator[dict[str, Any]]:
+    """The objects of JSON Lines; empty lines are passed over.
+
+    Raises:
+        SourceError: A line is no JSON object.
+    """
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix("\ufeff").strip() if number == 1 else line.strip()
         if not text:
