@@ -86,6 +86,11 @@ def test_braces_in_texts_are_kept_as_they_are(tmp_path: Path) -> None:
         (SHOP + "selection: {strategy: best}", "selection.strategy: .*found 'best'"),
         (SHOP + "annotators: [{openai: {model: m}, embedded: {}}]", "exactly one of embedded, openai"),
         (SHOP + "demonstrations: {pool: 5}", "needs source: gold"),
+        (
+            SHOP + "distillation: {student: fine_tuned, fine_tuning: {objective: contrastive}, "
+            "robust: {reweight: true}}",
+            "reweight is done by cross-entropy only",
+        ),
         (SHOP + "schedule: nightly", "five fields.*'nightly'"),
         (SHOP + "quality: {expectations: [{column: x}]}", "expect_column_values_to_not_be_null"),
     ],

@@ -261,6 +261,16 @@ class Distillation(Part):
     min_labels: int = Field(default=20, ge=2, description="With fewer trusted labels no student is trained.")
     seed: int = Field(default=0, description="Of all that is drawn in training, and of the intervals.")
 
+    @model_validator(mode="after")
+    def _objective(self) -> Distillation:
+        learned = [name for name in ("reweight", "co_teaching") if getattr(self.robust, name)]
+        if self.student == "fine_tuned" and self.fine_tuning.objective == "contrastive" and learned:
+            raise ValueError(
+                f"robust: {learned[0]} is done by cross-entropy only, found fine_tuning: objective: contrastive; "
+                "write cross_entropy there, or leave it out of robust"
+            )
+        return self
+
 
 def bare_cron(value: object) -> object:
     return {"cron": value} if isinstance(value, str) else value

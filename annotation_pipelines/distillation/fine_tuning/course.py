@@ -20,7 +20,7 @@ from annotation_pipelines.distillation.fine_tuning.network import Network
 from annotation_pipelines.distillation.fine_tuning.optimiser import Optimiser
 from annotation_pipelines.distillation.fine_tuning.reading import Tokens
 from annotation_pipelines.distillation.robust.targets import Targets
-from annotation_pipelines.errors import DeclarationError, TrainingError
+from annotation_pipelines.errors import TrainingError
 from annotation_pipelines.project import FineTuning, Robust
 
 Progress = Callable[[int, int], None]
@@ -66,16 +66,9 @@ def train(
         progress: Called with the steps done and those there are at most.
 
     Raises:
-        DeclarationError: What is declared does not go together.
         TrainingError: Weights are to be learned, and no gold is left to learn them by.
     """
     contrastive = tuning.objective == "contrastive"
-    if contrastive and (robust.reweight or robust.co_teaching):
-        raise DeclarationError(
-            f"{'reweight' if robust.reweight else 'co_teaching'} is done by cross-entropy only, found contrastive",
-            where="distillation: fine_tuning: objective",
-            todo="Write cross_entropy, or leave it out of robust",
-        )
     classes = targets.probabilities.argmax(axis=1)
     held = validation_rows(classes, targets.gold, seed)
     rows = np.setdiff1d(np.arange(len(classes)), held)

@@ -230,12 +230,6 @@ def test_weights_are_not_learned_without_gold(folder: Path) -> None:
         fit(LABELS, frame, folder, robust={"reweight": True})
 
 
-@pytest.mark.parametrize("robust", [{"reweight": True}, {"co_teaching": True}], ids=lambda robust: next(iter(robust)))
-def test_pairs_are_not_reweighted(folder: Path, robust: dict[str, Any]) -> None:
-    with pytest.raises(DeclarationError, match="is done by cross-entropy only, found contrastive"):
-        fit(LABELS, rows(sentences(60)), folder, robust=robust, objective="contrastive")
-
-
 def test_few_labels_are_all_learned_from(folder: Path) -> None:
     for objective in ("cross_entropy", "contrastive"):
         found = fit(LABELS, rows(sentences(24)), folder, objective=objective, epochs=6, batch=4)

@@ -1,4 +1,4 @@
-"""The command line: a thin layer over the library.
+"""The commands.
 
 Errors a user can cause are one line on standard error and exit code 2. Exit code 1 means that the run worked and a
 blocking check stopped a partition.
@@ -11,18 +11,17 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+from annotation_pipelines.cli.bars import bars
+from annotation_pipelines.cli.tables import plan_rows, print_status, print_table
 from annotation_pipelines.errors import AnnotationPipelinesError
 
 if TYPE_CHECKING:
-    from annotation_pipelines.annotators.plan import Plan
     from annotation_pipelines.project import Project
-    from annotation_pipelines.status import Status
     from annotation_pipelines.store.database import Store
     from annotation_pipelines.workspace import Workspace
 
@@ -72,12 +71,12 @@ def run(project: str, partitions: tuple[str, ...], no_train: bool) -> None:
 
     workspace, loaded, store = _open(project)
     keys = chosen_partitions(loaded, partitions)
-    with dagster_instance(workspace) as instance, _bars(len(keys) + (not no_train)) as advance:
+    with dagster_instance(workspace) as instance, bars(len(keys) + (not no_train)) as advance:
         summary = run_partitions(loaded, workspace, instance, keys, on_done=advance)
         if not no_train:
             run_job(loaded, workspace, instance, "retrain")
             advance("retrain")
-    _print_status(loaded, store)
+    print_status(loaded, store)
     click.echo("Open the UI: annotation-pipelines ui   (or: make ui)")
     if summary.blocked:
         for key, checks in summary.blocked.items():
@@ -96,7 +95,7 @@ def plan(project: str, partitions: tuple[str, ...], show_prompt: bool) -> None:
 
     _, loaded, store = _open(project)
     planned = plan_run(store, loaded, chosen_partitions(loaded, partitions) if partitions else None)
-    _print_table(project, _plan_rows(planned, loaded))
+    print_table(project, plan_rows(planned, loaded))
     if show_prompt:
         for member in planned.members:
             if member.prompt:
@@ -124,7 +123,7 @@ def status(project: str | None) -> None:
             continue
         store = Store(workspace.home(loaded))
         if store.path.exists():
-            _print_status(loaded, store)
+            print_status(loaded, store)
         else:
             click.echo(f"{name}\n  nothing run yet: annotation-pipelines run {name}")
     if broken:
@@ -379,132 +378,6 @@ def _open(name: str) -> tuple[Workspace, Project, Store]:
         project,
         Store(workspace.home(project), announce=lambda line: click.echo(line, err=True)),
     )
-
-
-@contextlib.contextmanager
-def _bars(total: int) -> Iterator[Any]:
-    """Progress: a live bar on a terminal, a line now and then elsewhere. Gives a function to call when a part ends."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from annotation_pipelines.progress import listening
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        with _lines(total) as advance:
-            yield advance
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        outer = progress.add_task("partitions", total=total)
-        inner = progress.add_task("starting", total=None)
-
-        def listen(what: str, done: int, count: int) -> None:
-            progress.update(inner, description=what, completed=done, total=count)
-
-        with listening(listen):
-            yield lambda key: progress.update(outer, advance=1, description=f"partitions ({key})")
-
-
-@contextlib.contextmanager
-def _lines(total: int) -> Iterator[Any]:
-    done = 0
-    step = max(1, total // 8)
-
-    def advance(key: str) -> None:
-        nonlocal done
-        done += 1
-        if done % step == 0 or done == total:
-            click.echo(f"{done} of {total} done ({key})", err=True)
-
-    yield advance
-
-
-def _print_status(project: Project, store: Store) -> None:
-    from annotation_pipelines.status import project_status
-
-    _print_table(project.name, _status_rows(project_status(project, store), project.task.student))
-
-
-def _print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    width = max(len(name) for name, _ in rows)
-    click.echo(title)
-    for name, value in rows:
-        click.echo(f"  {name:<{width}}  {value}")
-
-
-def _plan_rows(plan: Plan, project: Project) -> Sequence[tuple[str, str]]:
-    rows = []
-    if plan.not_ingested:
-        rows.append(("not ingested yet", f"{plan.not_ingested:,} records of the source; counted in"))
-    for member in plan.members:
-        # Rounds may end early, and of a cascade the later ones are asked about what the earlier are not sure of.
-        cascaded = plan.at_most and member is not plan.members[0]
-        at_most = "at most " if cascaded or project.declaration.selection.rounds else ""
-        forecast = member.forecast
-        rows += [
-            (member.annotator, f"{at_most}{member.records:,} records need a label"),
-            ("  answered before", f"{member.from_ledger:,}: read again from the ledger"),
-            *([("  in batches", f"{member.in_batches:,}: submitted already")] if member.in_batches else []),
-            ("  calls", f"{at_most}{forecast.calls:,}"),
-            ("  tokens", f"about {forecast.prompt_tokens:,} read, {forecast.completion_tokens:,} written"),
-            ("  cost", _dollars(forecast.cost_usd)),
-            ("  estimated from", forecast.words),
-        ]
-    if len(plan.members) > 1:
-        rows.append(("together", f"{plan.total.calls:,} calls, {_dollars(plan.total.cost_usd)}"))
-    caps = project.declaration.budget.model_dump(exclude_none=True)
-    rows.append(("budget", ", ".join(f"{name} {value:,}" for name, value in caps.items()) or "none declared"))
-    return rows
-
-
-def _dollars(usd: float | None) -> str:
-    return "unknown: no price is known for the model" if usd is None else f"about ${usd:,.4f}" if usd else "$0"
-
-
-_EXPLAINED = {
-    "over_budget": ": the budget is spent; the next run goes on from there",
-    "submitted": ": waiting for a batch",
-    "failed": ": no answer; the next run asks again",
-}
-
-
-def _status_rows(status: Status, has_student: bool) -> Sequence[tuple[str, str]]:
-    def accuracy(value: float | None, records: int, of: str, missing: str) -> str:
-        return f"not measured: {missing}" if value is None else f"{value:.3f} on {records:,} {of}"
-
-    cost = "unknown (no price declared)" if status.cost_usd is None else f"${status.cost_usd:,.2f}"
-    teacher = accuracy(
-        status.teacher_accuracy, status.teacher_records, "gold records", "no gold besides demonstrations"
-    )
-    student = accuracy(
-        status.student_headline,
-        status.student_records,
-        "held-out gold records",
-        "no held-out gold to measure it on" if status.champion else "no model yet",
-    )
-    teachers = [("teacher accuracy", teacher)]
-    if status.headline != "accuracy":
-        measured = accuracy(
-            status.teacher_headline, status.teacher_headline_records, "gold records", "no gold besides demonstrations"
-        )
-        teachers = [(f"teacher {status.headline.replace('_', ' ')}", measured), ("exactly as people", teacher)]
-    students = [
-        (f"student {status.headline.replace('_', ' ')}", student),
-        ("predictions", f"{status.predictions:,} by {status.champion or 'no model yet'}"),
-    ]
-    return [
-        ("records", f"{status.records:,}"),
-        ("labelled", f"{status.labelled:,} by the annotator, {status.human:,} by people"),
-        *[(f"  {state}", f"{count:,}{_EXPLAINED.get(state, '')}") for state, count in status.unlabelled.items()],
-        ("trusted", f"{status.trusted:,}"),
-        *teachers,
-        *(students if has_student else []),
-        ("cost", f"{cost} for {status.calls:,} calls"),
-        ("failing expectations", f"{status.failing_expectations:,}"),
-        ("database", str(status.database)),
-        ("report", str(status.report)),
-    ]
 
 
 def main() -> None:
