@@ -56,14 +56,15 @@ class Store:
 
     Args:
         home: The project's storage folder; made when first used.
-        announce: Told when somebody else holds the store, every few seconds; default: a warning in the log.
+        announce: Told what one has to wait for: every few seconds when somebody else holds the store, and when long
+            work begins that shows no progress; default: a warning in the log.
         wait: Seconds to wait for it; default: `wait_limit()`.
     """
 
     def __init__(self, home: Path, *, announce: Announce | None = None, wait: float | None = None) -> None:
         self.home = home
         self.path = home / f"{home.name}.duckdb"
-        self._announce = announce or logging.getLogger(__name__).warning
+        self.announce = announce or logging.getLogger(__name__).warning
         self._wait = wait
 
     # -- turns ---------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class Store:
 
     @contextmanager
     def _turn(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        wait = _Wait(self.path, self._announce, self._wait if self._wait is not None else wait_limit())
+        wait = _Wait(self.path, self.announce, self._wait if self._wait is not None else wait_limit())
         lock = FileLock(f"{self.path}.lock")
         with writing(self.home):
             self.home.mkdir(parents=True, exist_ok=True)

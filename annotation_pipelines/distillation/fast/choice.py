@@ -15,6 +15,7 @@ the cache see float32 vectors only.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -116,10 +117,12 @@ class Ways:
     Args:
         home: The project's storage folder.
         encoder: With float32 vectors.
+        announce: Told that measuring begins.
     """
 
-    def __init__(self, home: Path, encoder: Encoder) -> None:
+    def __init__(self, home: Path, encoder: Encoder, announce: Callable[[str], None] | None = None) -> None:
         self.encoder, self.folder = encoder, home / "fast" / encoder.id
+        self._announce = announce or logging.getLogger(__name__).info
 
     @cached_property
     def machine(self) -> str:
@@ -161,6 +164,7 @@ class Ways:
             known = self.trial()
             if known is not None:
                 return known
+            self._announce("measuring faster ways to encode texts on this machine: about half a minute, once")
             trial = Trial(self.machine)
             encoders: dict[str, TextEncoder] = {FLOAT32: self.encoder}
             if _has_bfloat16(self.encoder):

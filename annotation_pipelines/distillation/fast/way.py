@@ -64,7 +64,7 @@ class FastestWay:
         with self._lock:
             if self.choice is None:
                 self.choice = choose(
-                    Ways(self._store.home, self._embedder.encoder),
+                    Ways(self._store.home, self._embedder.encoder, self._store.announce),
                     self._version,
                     lambda: self._store.query(_POOL),
                     self._predicted,

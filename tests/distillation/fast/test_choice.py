@@ -112,7 +112,8 @@ def test_a_way_is_worse_beyond_any_of_the_three_tolerances() -> None:
 
 
 def test_a_trial_measures_every_way_once(tmp_path: Path, encoder: Encoder, exported: Path) -> None:
-    ways = Ways(tmp_path, encoder)
+    told: list[str] = []
+    ways = Ways(tmp_path, encoder, told.append)
     shutil.copytree(exported, ways.folder)
     trial = ways.measure([f"the cat {row}" for row in range(8)])
     assert {FLOAT32, "onnx-float32", "onnx-int8", "onnx-int8-blocks"} <= set(trial.per_second)
@@ -121,6 +122,7 @@ def test_a_trial_measures_every_way_once(tmp_path: Path, encoder: Encoder, expor
     written = (ways.folder / "trial.json").stat().st_mtime_ns
     assert ways.measure(["another text"]) == trial
     assert (ways.folder / "trial.json").stat().st_mtime_ns == written
+    assert ["measuring faster ways" in line for line in told] == [True]
     vectors = ways.by("onnx-float32").encode(["a cat and a dog"])
     np.testing.assert_allclose(vectors, ways.encoder.encode(["a cat and a dog"]), atol=1e-5)
 
