@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from annotation_pipelines.graph.local import dagster_instance, existing_partitions, run_job, run_partitions
+from tests.distillation.fine_tuning.tiny import write_encoder
 from tests.examples.example import EXAMPLES, Example
 from tests.examples.oracle import oracle
 from tests.mock_endpoint import Act, Call, MockEndpoint
@@ -28,7 +29,7 @@ FEW: dict[str, Any] = {
     "demonstrations": {"pool": 40},
     "promotion": {"texts": 20},
 }
-"""What makes a run short, with `take_few`. On all of an example there are its own test and the benchmark."""
+"""What makes a run short, with `shorten`. On all of an example there are its own test and the benchmark."""
 
 
 TAKE_FEW = """
@@ -42,12 +43,18 @@ def records(start, end):
 """
 
 
-def take_few(example: Example) -> None:
-    """Let the source give some 120 of its rows, from all over."""
-    declared = DECLARED[example.name]["attributes"]["source"]
-    if "python" in declared:
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_encoder(tmp_path_factory.mktemp("encoders") / "tiny"))
+
+
+def shorten(example: Example, encoder: str) -> None:
+    """Let the source give some 120 of its rows, from all over, and a small encoder read them."""
+    declared = DECLARED[example.name]["attributes"]
+    example.redeclare(distillation={**declared.get("distillation", {}), "encoder": encoder})
+    if "python" in declared["source"]:
         (example.folder / "few.py").write_text(TAKE_FEW, encoding="utf-8")
-        example.redeclare(source={**declared, "python": "few.py:records"})
+        example.redeclare(source={**declared["source"], "python": "few.py:records"})
 
 
 def run(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +77,11 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ON_THIS_MACHINE)
-def test_an_example_without_a_key_runs_through(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_without_a_key_runs_through(
+    name: str, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     example = Example(tmp_path / "workspace", name, **FEW)
-    take_few(example)
+    shorten(example, encoder)
     run(example, monkeypatch)
     states = dict(example.store.query("SELECT state, count(*) FROM llm_labels GROUP BY ALL").iter_rows())
     assert states.keys() <= {"labelled", "abstained"}
@@ -88,7 +97,9 @@ def test_an_example_without_a_key_runs_through(name: str, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", OTHERWISE)
-def test_an_example_that_asks_a_model_runs_through(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_that_asks_a_model_runs_through(
+    name: str, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     behave: list[Callable[[Call], Act]] = []
     with MockEndpoint(lambda call: behave[0](call)) as mock:
         example = Example(
@@ -98,7 +109,7 @@ def test_an_example_that_asks_a_model_runs_through(name: str, tmp_path: Path, mo
             selection=FEW["selection"],
             promotion=FEW["promotion"],
         )
-        take_few(example)
+        shorten(example, encoder)
         behave.append(oracle(example.project, OTHERWISE[name]))
         run(example, monkeypatch)
         assert len(mock.calls) > 0
