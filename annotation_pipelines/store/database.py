@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from annotation_pipelines.errors import StoreCorrupted, StoreError, StoreLocked
+from annotation_pipelines.store.attaching import attached
 from annotation_pipelines.store.migrations import migrate
 from annotation_pipelines.store.schema import TABLES
 
@@ -171,11 +172,8 @@ class Store:
             self.home.mkdir(parents=True, exist_ok=True)
             _acquire(lock, self._holder_file, wait)
         try:
-            con = self._connect(wait)
-            try:
+            with self._connected(wait) as con:
                 yield con
-            finally:
-                con.close()
         finally:
             with suppress(OSError):
                 self._holder_file.unlink(missing_ok=True)
@@ -185,26 +183,24 @@ class Store:
     def _holder_file(self) -> Path:
         return Path(f"{self.path}.lock.holder")
 
-    def _connect(self, wait: _Wait) -> duckdb.DuckDBPyConnection:
-        while True:
-            try:
-                con = duckdb.connect(str(self.path))
-            except duckdb.Error as error:
-                holder = _duckdb_holder(str(error))
-                if holder is None:
-                    raise _unusable(error, self.path) from None
+    @contextmanager
+    def _connected(self, wait: _Wait) -> Iterator[duckdb.DuckDBPyConnection]:
+        with ExitStack() as stack:
+            while True:
+                try:
+                    con = stack.enter_context(attached(self.path))
+                    break
+                except duckdb.Error as error:
+                    holder = _duckdb_holder(str(error))
+                    if holder is None:
+                        raise _unusable(error, self.path) from None
                 wait.pause(holder)
-                continue
             try:
                 con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
                 migrate(con, self.path)
             except duckdb.Error as error:
-                con.close()
                 raise _unusable(error, self.path) from None
-            except BaseException:
-                con.close()
-                raise
-            return con
+            yield con
 
 
 @contextmanager
