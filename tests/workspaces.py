@@ -8,8 +8,10 @@ from typing import Any
 import polars as pl
 import yaml
 
+from annotation_pipelines.distillation.embedding import Embedder
 from annotation_pipelines.project import Project
 from annotation_pipelines.scaffolding import write_workspace
+from annotation_pipelines.sources.ingest import read_records
 from annotation_pipelines.store.database import Store
 from annotation_pipelines.workspace import Workspace
 
@@ -52,6 +54,12 @@ def declaration(**changes: Any) -> dict[str, Any]:
         "guideline": "Choose the one tag a reader would look under.",
     }
     return {key: value for key, value in {**attributes, **changes}.items() if value is not None}
+
+
+def know_vectors(shop: Fixture, *, but: str | None = None) -> None:
+    """One run is enough to prove that a run encodes; those of other partitions are spared the import of the encoder."""
+    records = read_records(shop.project).records.filter(pl.col("partition_key").ne_missing(but))
+    Embedder.for_project(shop.project, shop.store).vectors(records.select("content_hash", "content"))
 
 
 def openai_annotator(url: str, **settings: Any) -> list[dict[str, Any]]:

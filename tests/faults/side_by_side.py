@@ -25,8 +25,6 @@ _IMPORTS = [
     "annotation_pipelines.quality.validation",
     "great_expectations",
     "matplotlib.pyplot",
-    "sentence_transformers",
-    "transformers.models.bert.modeling_bert",
 ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.workspaces import ROOT, Fixture, declaration, ml_records
+from tests.workspaces import ROOT, Fixture, declaration, know_vectors, ml_records
 
 DAYS = [f"2020-03-{day}" for day in range(18, 26)]
 
@@ -23,7 +23,7 @@ def test_eight_partitions_at_once_all_succeed_and_nothing_is_lost(tmp_path: Path
         ml_records(14),
         declaration(partitions={"every": "day", "start": "2020-03-16", "end": "2020-04-01"}),
     )
-    shop.store.query("SELECT 1")
+    know_vectors(shop)
     logs = {day: tmp_path / f"{day}.log" for day in DAYS}
     runs = [f"{log}=run shop --partition {day} --no-train" for day, log in logs.items()]
     done = subprocess.run(

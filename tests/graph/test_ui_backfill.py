@@ -15,17 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
-from annotation_pipelines.distillation.embedding import Embedder
-from annotation_pipelines.sources.ingest import read_records
 from tests.mock_endpoint import MockEndpoint, answer
-from tests.workspaces import Fixture, declaration, ml_records, openai_annotator
+from tests.workspaces import Fixture, declaration, know_vectors, ml_records, openai_annotator
 
 COMMAND = Path(sys.executable).parent / "annotation-pipelines"
 QUICK_DAEMON = Path(__file__).parent / "quick_daemon"
-THREE = ["2020-03-18", "2020-03-19", "2020-03-20"]
+THREE = ["2020-03-17", "2020-03-18", "2020-03-19"]
+DAY = THREE[-1]
 STAGES = ["raw_records", "embeddings", "human_labels", "selected_records", "llm_labels", "validation_results"]
 SELECTOR = {"repositoryLocationName": "annotation_pipelines", "repositoryName": "__repository__"}
 
@@ -66,22 +64,16 @@ class Ui:
         raise AssertionError(f"{what} did not happen within {seconds:g} seconds")
 
 
-def know_vectors_of_other_days(shop: Fixture, day: str) -> None:
-    """One run is enough to prove that a run encodes; the others are spared the import of the encoder."""
-    records = read_records(shop.project).records.filter(pl.col("partition_key") != day)
-    Embedder.for_project(shop.project, shop.store).vectors(records.select("content_hash", "content"))
-
-
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     folder = tmp_path_factory.mktemp("workspace")
     port, pages = free_port(), free_port()
     with MockEndpoint(lambda call: answer("mlops")) as endpoint:
-        partitions = {"every": "day", "start": "2020-03-16", "end": "2020-03-22"}
+        partitions = {"every": "day", "start": "2020-03-16", "end": "2020-03-20"}
         shop = Fixture(
-            folder, ml_records(6), declaration(annotators=openai_annotator(endpoint.url), partitions=partitions)
+            folder, ml_records(4), declaration(annotators=openai_annotator(endpoint.url), partitions=partitions)
         )
-        know_vectors_of_other_days(shop, "2020-03-20")
+        know_vectors(shop, but=DAY)
         environment = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(QUICK_DAEMON), os.environ.get("PYTHONPATH")]))
         command = [COMMAND, "ui", "--port", str(port), "--pages-port", str(pages)]
@@ -107,14 +99,14 @@ mutation ($params: LaunchBackfillParams!) {
 BACKFILL_STATUS = """
 query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
 NODES = """
-query ($keys: [AssetKeyInput!]!) {
+query ($keys: [AssetKeyInput!]!, $day: String!) {
   assetNodes(assetKeys: $keys) {
     id
     assetKey { path }
-    staleStatus(partition: "2020-03-20")
-    staleCauses(partition: "2020-03-20") { reason }
+    staleStatus(partition: $day)
+    staleCauses(partition: $day) { reason }
     partitionStats { numMaterialized numFailed numPartitions }
-    latestMaterializationByPartition(partitions: ["2020-03-20"]) {
+    latestMaterializationByPartition(partitions: [$day]) {
       metadataEntries { __typename label ... on MarkdownMetadataEntry { mdStr } ... on UrlMetadataEntry { url } }
     }
   }
@@ -135,7 +127,7 @@ query ($filter: RunsFilter!) { runsOrError(filter: $filter) { ... on Runs { resu
 
 
 def node(ui: Ui, stage: str) -> dict[str, Any]:
-    (found,) = ui.ask(NODES, keys=[{"path": ["shop", stage]}])["assetNodes"]
+    (found,) = ui.ask(NODES, keys=[{"path": ["shop", stage]}], day=DAY)["assetNodes"]
     return dict(found)
 
 
@@ -171,7 +163,7 @@ def test_a_backfill_of_three_partitions_runs_through_and_tells_its_story(ui: Ui)
         e["label"]: e for e in node(ui, "validation_results")["latestMaterializationByPartition"][0]["metadataEntries"]
     }
     with urllib.request.urlopen(docs["data_docs"]["url"], timeout=10) as page:
-        assert "2020-03-20" in page.read().decode()
+        assert DAY in page.read().decode()
 
 
 def test_a_refresh_labels_what_is_left_then_retrains_and_reports(ui: Ui) -> None:
