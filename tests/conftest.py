@@ -41,3 +41,8 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def pytest_unconfigure() -> None:
+    """At the end all is collected: extension modules complain of what they think was leaked."""
+    gc.unfreeze()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def test_a_text_has_the_same_vector_whatever_stands_beside_it() -> None:
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
     np.testing.assert_allclose(together[: len(TEXTS)], alone, atol=1e-6)
     np.testing.assert_allclose(together[-len(TEXTS) :], alone, atol=1e-6)
+
+
+def test_batches_hold_few_tokens_and_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder()
+    model = encoder._model()
+    shapes: list[tuple[int, int, int]] = []
+    forward = model.forward
+
+    def looked_at(features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        shapes.append((*features["input_ids"].shape, int(features["attention_mask"].sum())))
+        return forward(features, **kwargs)
+
+    monkeypatch.setattr(model, "forward", looked_at)
+    generator = np.random.default_rng(0)
+    texts = [" ".join(["cat"] * count) for count in generator.integers(0, 60, 400)] + ["very long " * 5_000]
+    encoder.encode(texts)
+    assert sum(rows for rows, _, _ in shapes) == len(texts)
+    assert all(rows * columns <= 1_024 and rows <= 64 for rows, columns, _ in shapes)
+    assert sum(real for _, _, real in shapes) > 0.85 * sum(rows * columns for rows, columns, _ in shapes)
 
 
 def test_progress_ends_at_the_number_of_texts() -> None:
