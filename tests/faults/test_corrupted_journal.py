@@ -34,7 +34,8 @@ def _zeroed_tail(content: bytes) -> bytes:
 
 
 def _flipped_bit(content: bytes) -> bytes:
-    middle = len(content) // 2
+    """Within a line: where two of them meet, both would be hit."""
+    middle = content.index(b"\n", len(content) // 2) - 100
     return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
