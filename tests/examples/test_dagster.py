@@ -39,7 +39,7 @@ from pathlib import Path
 
 def records(start, end):
     rows = list(runpy.run_path(str(Path(__file__).with_name("source.py")))["records"](start, end))
-    return rows[:: max(1, len(rows) // 120)]
+    return rows[:: max(1, len(rows) // 80)]
 """
 
 
@@ -49,7 +49,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def shorten(example: Example, encoder: str) -> None:
-    """Let the source give some 120 of its rows, from all over, and a small encoder read them."""
+    """Let the source give some 80 of its rows, from all over, and a small encoder read them."""
     declared = DECLARED[example.name]["attributes"]
     example.redeclare(distillation={**declared.get("distillation", {}), "encoder": encoder})
     if "python" in declared["source"]:

@@ -96,7 +96,7 @@ class TestConll:
         assert [token for token, _ in sentences(exported.folder)[0]] in (["Emma", ",", "smiled", "."], ["\u200b"])
         assert exported.left_out == {EMPTY: 1}
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.text(max_size=40), st.sampled_from(["words", "blanks", "characters"]))
     def test_tokens_are_in_order_do_not_overlap_and_lose_only_white_space(self, text: str, manner: str) -> None:
         tokens = tokens_of(text, manner)

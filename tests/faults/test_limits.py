@@ -17,13 +17,13 @@ from tests.rate_limits import Following, Outage, Rule, Storm, TokenBucket
     "rule", [Storm(0.6, 4), Storm(0, 4, then=TokenBucket(3_600, burst=30))], ids=["at_random", "by_rate"]
 )
 def test_every_record_ends_labelled_whatever_is_refused(tmp_path: Path, rule: Rule) -> None:
-    filled_store(tmp_path / "p", 600)
+    filled_store(tmp_path / "p", 300)
     trouble = Following(rule)
     with MockEndpoint(trouble, latency=0.05) as mock:
         counts = label(tmp_path / "p", mock.url, 16)
-    assert (counts["labelled"], counts["failed"]) == (600, 0)
+    assert (counts["labelled"], counts["failed"]) == (300, 0)
     assert trouble.share(429), "nothing was refused"
-    assert len(mock.billed) == 600, "no answer is bought twice"
+    assert len(mock.billed) == 300, "no answer is bought twice"
 
 
 def test_an_outage_costs_the_tries_of_few_records_and_no_answer(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_processes_keep_a_limit_together_whether_they_are_told_of_it_or_not(tmp_
         results = [run.communicate(timeout=120) for run in runs]
     assert Counter(run.returncode for run in runs) == {0: 8}, results
     for limit, mock in ((told, one), (untold, other)):
-        assert len(mock.billed) == 280
+        assert len(mock.billed) == 220
         assert limit.share(429, after=10) <= 0.02
 
 
@@ -54,7 +54,7 @@ def _four_runs(folder: Path, url: str) -> list[subprocess.Popen[str]]:
     env = environment(folder / "state")
     homes = [folder / f"p{number}" for number in range(4)]
     for home in homes:
-        filled_store(home, 70)
+        filled_store(home, 55)
     return [
         subprocess.Popen(command(home, url, 8), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for home in homes

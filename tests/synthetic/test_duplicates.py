@@ -56,7 +56,7 @@ def test_rouge_finds_what_has_the_same_words_in_the_same_order() -> None:
 words = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(words, words)
 def test_rouge_is_what_the_table_of_all_prefixes_gives(first: list[str], second: list[str]) -> None:
     table = dict.fromkeys(product(range(len(first) + 1), range(len(second) + 1)), 0)

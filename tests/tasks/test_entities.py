@@ -242,7 +242,7 @@ def holds(made: EntitiesTask, annotation: Annotation, content: Content) -> None:
             check(made.text(content), span)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, st.lists(plausible, max_size=4) | weird, st.booleans())
 @example("Emma", [{"text": "Emma", "type": "person", "occurrence": 10**400}], False)
 def test_any_json_ends_in_entities_that_are_there_or_in_a_reason(text: str, entities: object, nested: bool) -> None:
@@ -250,14 +250,14 @@ def test_any_json_ends_in_entities_that_are_there_or_in_a_reason(text: str, enti
     holds(made, made.parse(json.dumps({"entities": entities}), content), content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, st.text(st.characters(), max_size=120) | st.text('{}[]":,\\ entiyxocur0.1NaN', max_size=60))
 def test_any_reply_ends_in_entities_that_are_there_or_in_a_reason(text: str, given_reply: str) -> None:
     made, content = task(), Content.of_text(text)
     holds(made, made.parse(given_reply, content), content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, weird | st.text(max_size=40), st.booleans())
 def test_any_gold_is_canonical_or_refused(text: str, gold: object, nested: bool) -> None:
     made, content = task(nested=nested), Content.of_text(text)
@@ -269,7 +269,7 @@ def test_any_gold_is_canonical_or_refused(text: str, gold: object, nested: bool)
         assert made.canonical(found, content) == found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     texts,
     st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20), st.sampled_from(list(TYPES))), max_size=5),

@@ -251,7 +251,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     value=json_values | st.lists(json_values).map(lambda found: {"generated": found}),
     which=st.sampled_from(EVERY_MODE),
@@ -271,7 +271,7 @@ def test_any_json_ends_in_a_storable_label_or_in_a_problem(value: object, which:
         annotation.problem.encode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(reply=st.text(), which=st.sampled_from(EVERY_MODE))
 def test_any_text_ends_in_a_label_or_in_a_problem(reply: str, which: Any) -> None:
     made, content, _ = which.values

@@ -153,7 +153,7 @@ def test_gold_is_a_whole_path() -> None:
     assert task().problem("lost", TEXT)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     label=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([*PATHS]),

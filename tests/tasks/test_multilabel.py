@@ -264,7 +264,7 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(labels=_anything, extra=_anything, abstain=st.booleans(), least=st.integers(0, 2))
 def test_any_json_ends_in_a_canonical_label_or_a_reason(labels: Any, extra: Any, abstain: bool, least: int) -> None:
     made = task(abstain=abstain, min_labels=least)
@@ -278,7 +278,7 @@ def test_any_json_ends_in_a_canonical_label_or_a_reason(labels: Any, extra: Any,
         assert found.problem
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(reply=st.text(max_size=60) | st.lists(_names, max_size=5).map(", ".join), gold=st.text(max_size=40))
 def test_any_text_ends_in_an_annotation_and_any_gold_in_a_label_or_a_reason(reply: str, gold: str) -> None:
     found = read(reply)

@@ -38,7 +38,7 @@ def texts_with_spans(draw: st.DrawFn) -> tuple[str, Span]:
     return text, Span(borders[start], borders[draw(st.integers(start + 1, len(borders) - 1))])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts_with_spans())
 @example(("party art", Span(1, 4)))
 @example(("hahahaha", Span(2, 6)))
@@ -48,7 +48,7 @@ def test_a_span_of_whole_characters_is_found_again_by_its_surface_and_occurrence
     assert find_mention(text, span.of(text), occurrence_of(text, span)) == span
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, texts | st.text(), st.none() | st.integers())
 def test_no_strings_raise_anything_and_what_is_found_is_a_span_of_whole_characters(
     text: str, surface: str, occurrence: int | None
@@ -58,7 +58,7 @@ def test_no_strings_raise_anything_and_what_is_found_is_a_span_of_whole_characte
         check(text, found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, st.lists(st.builds(Mention, pieces | texts, st.none() | st.integers(-1, 4)), max_size=5))
 def test_listings_end_in_their_places_or_in_a_reason(text: str, mentions: list[Mention]) -> None:
     try:
@@ -75,7 +75,7 @@ def test_listings_end_in_their_places_or_in_a_reason(text: str, mentions: list[M
 WORDS = ["Café", "Größe", "Ångström", "Nguyễn", "İzmir", "ﬁnal", "ガンダム", "ｷﾞﾀｰ2", "Ελλάς", "Киев", "한국", "ĲSSEL"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.permutations(WORDS),
     st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]),

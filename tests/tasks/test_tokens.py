@@ -50,14 +50,14 @@ def test_real_sentences_keep_their_tags_by_way_of_spans() -> None:
         assert bio_tags(entities, blank_tokens(text)).tags == tuple(tagged)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tags)
 def test_any_tags_mark_the_entities_that_seqeval_finds(given: list[str]) -> None:
     tokens = [Span(index, index + 1) for index in range(len(given))]
     assert [(e.type, e.start, e.end - 1) for e in tagged_entities(given, tokens)] == get_entities(given)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30))
 def test_tokens_are_all_that_is_not_white_space(text: str) -> None:
     assert [token.of(text) for token in blank_tokens(text)] == text.split()

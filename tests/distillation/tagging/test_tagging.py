@@ -30,7 +30,7 @@ from annotation_pipelines.distillation.token_vectors import span_vectors
 from annotation_pipelines.tasks.spans import Span, TypedSpan
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=30) | st.text("aB1 ’'_-東京パ👍🏽\u0301\u200d#@.", max_size=30))
 def test_units_are_all_that_is_not_white_space_in_order(text: str) -> None:
     found = units(text)

@@ -1,4 +1,4 @@
-"""Dagster's daemon takes up and looks after backfills every 30 seconds, a constant of its source. Here every five.
+"""Dagster's daemon takes up and looks after backfills every 30 seconds, a constant of its source. Here every two.
 
 Python imports this module at its start in the processes that have this folder on PYTHONPATH.
 """
@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-_MODULE, _CONSTANT, _SECONDS = "dagster._daemon.controller", "DEFAULT_DAEMON_INTERVAL_SECONDS", 5
+_MODULE, _CONSTANT, _SECONDS = "dagster._daemon.controller", "DEFAULT_DAEMON_INTERVAL_SECONDS", 2
 
 
 class _Quick(MetaPathFinder):
