@@ -77,7 +77,7 @@ class TestANewWorkspace:
     def test_says_where_it_stands_and_costs_nothing_to_run_again(self, first_workspace: Path, here: Here) -> None:
         store = Store(first_workspace / "storage" / "first_project")
         before = store.query("SELECT count(*) AS n FROM llm_calls")["n"].item()
-        again = here(first_workspace, "run", "first_project", "--no-train")
+        again = here(first_workspace, "run", "first_project", "--no-train", "--partition", "2026-01-12")
         assert again.exit_code == 0, again.output
         assert store.query("SELECT count(*) AS n FROM llm_calls")["n"].item() == before
 

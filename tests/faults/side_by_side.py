@@ -19,12 +19,16 @@ from pathlib import Path
 
 # What a run would import. None of it starts a thread, which would not be there in what is forked.
 _IMPORTS = [
+    "annotation_pipelines.annotators.endpoint.chat",
     "annotation_pipelines.annotators.factory",
     "annotation_pipelines.cli",
     "annotation_pipelines.graph.local",
     "annotation_pipelines.quality.validation",
+    "dagster._daemon.asset_daemon",
     "great_expectations",
+    "great_expectations.expectations.core",
     "matplotlib.pyplot",
+    "openai",
 ]
 
 

@@ -21,9 +21,8 @@ EXPORTS = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fixture, list[dg.AssetMaterialization], Path]:
-    fixture = Fixture(
-        tmp_path_factory.mktemp("exports"), ml_records(), declaration(exports=EXPORTS, evaluation={"share": 0.2})
-    )
+    without_student = declaration(exports=EXPORTS, evaluation={"share": 0.2}, distillation={"min_labels": 1_000})
+    fixture = Fixture(tmp_path_factory.mktemp("exports"), ml_records(), without_student)
     with dagster_instance(fixture.workspace) as instance:
         run_partitions(fixture.project, fixture.workspace, instance, ["2020-03-16", "2020-03-23"])
         run_job(fixture.project, fixture.workspace, instance, "retrain")
